@@ -1,0 +1,146 @@
+"""The tables of a corpus, as Arrow schemas; a table that departs from its schema is refused.
+
+Evidence tables are Parquet (zstd); token shards and pack plans are Arrow IPC, uncompressed, so
+that a trainer can map them. Each file carries the format's version and its table's name.
+"""
+
+from typing import Any
+
+import pyarrow as pa
+
+from curate.corpus.errors import IntegrityError
+
+__all__ = [
+    "FORMAT_VERSION",
+    "SCHEMAS",
+    "SPAN",
+    "check_format",
+    "describe",
+    "schema_of",
+    "tagged",
+]
+
+FORMAT_VERSION = 1
+_FORMAT_KEY = b"preceptor.format"
+_TABLE_KEY = b"preceptor.table"
+
+_ID = pa.binary(16)
+
+
+def _required(name: str, dtype: Any) -> Any:
+    return pa.field(name, dtype, nullable=False)
+
+
+SPAN = pa.struct(
+    [
+        _required("shard", pa.int32()),  # ordinal of the token shard in the manifest's order
+        _required("document", pa.int32()),  # row inside that shard
+        _required("start", pa.int64()),  # first token, in tokens of that document
+        _required("length", pa.int32()),  # tokens
+        _required("source", pa.int16()),  # code of the source, in the recipe's order
+    ]
+)
+
+SCHEMAS: dict[str, Any] = {
+    "documents": pa.schema(
+        [
+            _required("doc_id", _ID),
+            _required("source", pa.string()),
+            pa.field("key", pa.string()),
+            _required("text", pa.large_string()),
+            pa.field("url", pa.string()),
+            pa.field("license", pa.string()),
+            _required("path", pa.string()),
+            _required("position", pa.int64()),
+            pa.field("meta", pa.string()),
+            _required("raw_hash", _ID),
+            _required("text_hash", _ID),
+        ]
+    ),
+    "quarantine": pa.schema(
+        [
+            _required("source", pa.string()),
+            _required("uri", pa.string()),
+            _required("offset", pa.int64()),
+            _required("reason", pa.string()),
+            _required("detail", pa.string()),
+        ]
+    ),
+    "duplicates": pa.schema(
+        [
+            _required("doc_id", _ID),
+            _required("twin_id", _ID),
+            _required("kind", pa.string()),
+            _required("jaccard", pa.float64()),
+            _required("cluster_id", _ID),
+            _required("cluster_size", pa.int64()),
+        ]
+    ),
+    "contamination": pa.schema(
+        [
+            _required("doc_id", _ID),
+            _required("text_hash", _ID),
+            _required("benchmark", pa.string()),
+            _required("item", pa.string()),
+            _required("overlap", pa.float64()),
+            _required("span_start", pa.int64()),
+            _required("span_length", pa.int64()),
+        ]
+    ),
+    "verdicts": pa.schema(
+        [
+            _required("doc_id", _ID),
+            _required("text_hash", _ID),
+            _required("source", pa.string()),
+            _required("kept", pa.bool_()),
+            _required("reasons", pa.list_(pa.string())),
+            pa.field("kept_id", _ID),
+            _required("cluster_id", _ID),
+            _required("split", pa.string()),
+            pa.field("margins", pa.string()),
+            _required("num_bytes", pa.int64()),
+        ]
+    ),
+    "draws": pa.schema(
+        [
+            _required("doc_id", _ID),
+            _required("domain", pa.string()),
+            _required("copies", pa.int32()),
+            _required("tokens", pa.int64()),
+        ]
+    ),
+    "plan": pa.schema([_required("spans", pa.list_(SPAN))]),
+}
+
+
+def tagged(schema: Any, table: str) -> Any:
+    """Return the schema with the format's version and the table's name in its metadata."""
+    metadata = dict(schema.metadata or {})
+    metadata[_FORMAT_KEY] = str(FORMAT_VERSION).encode()
+    metadata[_TABLE_KEY] = table.encode()
+    return schema.with_metadata(metadata)
+
+
+def schema_of(table: str) -> Any:
+    """Return the tagged schema of a named table."""
+    return tagged(SCHEMAS[table], table)
+
+
+def check_format(schema: Any, where: str) -> None:
+    """Refuse a file whose format version this code does not know.
+
+    Raises:
+        IntegrityError: the version is missing or newer.
+    """
+    found = (schema.metadata or {}).get(_FORMAT_KEY)
+    if found != str(FORMAT_VERSION).encode():
+        text = found.decode(errors="replace") if found else "none"
+        raise IntegrityError(
+            f"{where} has format version {text}, this Preceptor reads {FORMAT_VERSION}; "
+            "install the version that wrote it, or run the recipe again into a new store"
+        )
+
+
+def describe(schema: Any) -> list[list[str]]:
+    """Return [[name, type], ...] for a manifest."""
+    return [[field.name, str(field.type)] for field in schema]

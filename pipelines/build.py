@@ -1,0 +1,206 @@
+"""A recipe becomes a corpus version: check everything first, then pass after pass, then publish."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from curate.corpus.errors import InputError, IntegrityError, one_of
+from curate.corpus.manifest import Manifest
+from curate.readers.discover import expand
+from curate.readers.registry import reader_for
+from curate.rules.order import parse_order
+from curate.signals.registry import available_columns
+from pipelines.engine import Engine, SerialEngine
+from pipelines.passes import clean, collect, decontaminate, deduplicate, judge, measure, mix, pack, tokenize
+from pipelines.passes.base import Context, Event, PendingError
+from pipelines.recipe import Recipe, load_recipe
+from pipelines.store import Store, Version
+
+__all__ = ["PASSES", "Outcome", "PassPlan", "plan", "preflight", "run", "run_pass"]
+
+PASSES: dict[str, Callable[[Context], Manifest]] = {
+    "collect": collect.run,
+    "clean": clean.run,
+    "measure": measure.run,
+    "deduplicate": deduplicate.run,
+    "decontaminate": decontaminate.run,
+    "judge": judge.run,
+    "tokenize": tokenize.run,
+    "mix": mix.run,
+    "pack": pack.run,
+}
+_MOST_BYTES_PER_COMPRESSED_BYTE = 1100  # deflate cannot do better than 1032
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a run made.
+
+    Attributes:
+        version: the corpus version, None when the run stopped early (`until`).
+        manifests: by pass.
+        executed: parts that had to be computed; 0 means everything was found done.
+        published: whether the current version changed.
+        seconds: wall time.
+    """
+
+    version: Version | None
+    manifests: Mapping[str, Manifest]
+    executed: int
+    published: bool
+    seconds: float
+
+
+def _recipe(recipe: Recipe | str | Path, **options: Any) -> Recipe:
+    return recipe if isinstance(recipe, Recipe) else load_recipe(recipe, **options)
+
+
+def _store(store: Store | str) -> Store:
+    return store if isinstance(store, Store) else Store(store)
+
+
+def preflight(recipe: Recipe) -> None:
+    """Refuse, before any work, what could only fail later.
+
+    Raises:
+        InputError: sources or benchmarks without files, unknown presets, rules that do not parse,
+            a budget that the input cannot hold, a tokenizer that cannot be read.
+    """
+    judge.rules_of(recipe)
+    parse_order(recipe.deduplicate.keep, available_columns())
+    most = 0
+    for source in recipe.sources:
+        for file in expand(source.paths, recipe.base, source.format):
+            packed = reader_for(file.path, source.format)[1] is not None or file.path.endswith((".parquet", ".arrow", ".feather"))
+            most += file.size * (_MOST_BYTES_PER_COMPRESSED_BYTE if packed else 2) + 16
+    for benchmark in recipe.decontaminate.against:
+        for file in expand(benchmark.paths, recipe.base, benchmark.format):
+            reader_for(file.path, benchmark.format)
+    if recipe.tokenize.tokenizer.path is not None:
+        tokenize.read_tokenizer(recipe.tokenize.tokenizer, recipe.base)
+    budget = recipe.mix.budget_tokens
+    if budget is not None and budget > recipe.mix.repeat_cap * most:
+        raise InputError(
+            f"mix.budget asks for {budget:,} tokens, but the sources hold at most {most:,} bytes and "
+            f"repeat_cap is {recipe.mix.repeat_cap:g}; lower the budget or add sources"
+        )
+
+
+def run(
+    recipe: Recipe | str | Path,
+    *,
+    store: Store | str = ".preceptor",
+    engine: Engine | None = None,
+    until: str | None = None,
+    refit: bool = False,
+    observe: Callable[[Event], None] | None = None,
+    **options: Any,
+) -> Outcome:
+    """Curate a corpus and publish its version.
+
+    Args:
+        recipe: a `Recipe`, or the path of a YAML file (then `overrides` and `limit` are understood).
+        store: a `Store` or its uri.
+        engine: where jobs run; by default in this process.
+        until: stop after this pass, publishing no version.
+        refit: fit the tokenizer again instead of using the pinned one.
+        observe: called with progress events.
+        options: passed to `load_recipe`.
+
+    Raises:
+        InputError: nothing was started, or a policy of the recipe stopped the run.
+        IntegrityError: something in the store is not what its manifest says.
+    """
+    began = time.monotonic()
+    recipe, store = _recipe(recipe, **options), _store(store)
+    if until is not None and until not in PASSES:
+        raise InputError(one_of("pass", until, PASSES))
+    preflight(recipe)
+    store.storage.sweep()
+    context = Context(store=store, engine=engine or SerialEngine(), recipe=recipe, refit=refit)
+    if observe is not None:
+        context.observe = observe
+    for name, step in PASSES.items():
+        step(context)
+        if name == until:
+            break
+    version, published = None, False
+    if until is None:
+        version, published = publish(context)
+    return Outcome(
+        version=version,
+        manifests=context.manifests,
+        executed=context.executed,
+        published=published,
+        seconds=time.monotonic() - began,
+    )
+
+
+def publish(context: Context) -> tuple[Version, bool]:
+    """Make the manifests of a finished run the corpus's current version."""
+    manifests = {name: manifest.fingerprint for name, manifest in context.manifests.items()}
+    return context.store.publish(context.recipe.name, manifests, context.recipe.model_dump(mode="json"))
+
+
+def run_pass(
+    name: str, recipe: Recipe | str | Path, *, store: Store | str, parents: Mapping[str, str], engine: Engine | None = None
+) -> str:
+    """Run one pass on manifests named by fingerprint; return the new manifest's fingerprint.
+
+    For schedulers: arguments and results are small strings, and a repeated call finds its work done.
+    """
+    recipe, store = _recipe(recipe), _store(store)
+    if name not in PASSES:
+        raise InputError(one_of("pass", name, PASSES))
+    if name == "collect":
+        preflight(recipe)
+    manifests = {parent: store.get_manifest(parent, digest) for parent, digest in parents.items()}
+    context = Context(store=store, engine=engine or SerialEngine(), recipe=recipe, manifests=manifests)
+    return PASSES[name](context).fingerprint
+
+
+def publish_version(recipe: Recipe | str | Path, *, store: Store | str, manifests: Mapping[str, str]) -> Version:
+    """Publish the version that these manifests (one per pass) make."""
+    recipe, store = _recipe(recipe), _store(store)
+    missing = [name for name in PASSES if name not in manifests]
+    if missing:
+        raise IntegrityError(f"a version needs a manifest of every pass; missing: {', '.join(missing)}")
+    return store.publish(recipe.name, dict(manifests), recipe.model_dump(mode="json"))[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PassPlan:
+    """What a pass would do: `done`, `todo` (with the number of parts) or `unknown` (waits for another)."""
+
+    name: str
+    state: str
+    todo: int = 0
+    total: int = 0
+
+
+def plan(recipe: Recipe | str | Path, *, store: Store | str = ".preceptor", **options: Any) -> list[PassPlan]:
+    """Say what a run would do and what is already done, without doing anything."""
+    recipe, store = _recipe(recipe, **options), _store(store)
+    preflight(recipe)
+    counted = {"parts": 0}
+
+    def observe(event: Event) -> None:
+        if event.kind == "start":
+            counted["parts"] += event.total
+
+    context = Context(store=store, engine=SerialEngine(), recipe=recipe, observe=observe, peek=True)
+    plans: list[PassPlan] = []
+    for name, step in PASSES.items():
+        if plans and plans[-1].state != "done":
+            plans.append(PassPlan(name=name, state="unknown"))
+            continue
+        counted["parts"] = 0
+        try:
+            step(context)
+        except PendingError as pending:
+            plans.append(PassPlan(name=name, state="todo", todo=pending.todo, total=pending.total))
+        else:
+            plans.append(PassPlan(name=name, state="done", total=counted["parts"]))
+    return plans

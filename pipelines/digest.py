@@ -1,0 +1,89 @@
+"""The code digest: which sources and library versions shape a pass's bytes.
+
+Read from the source files, without importing them: the modules a job function reaches through our
+own packages, and the versions of the libraries among their imports. An edit in one pass changes
+that pass's keys and nobody else's; what follows depends on content, not on code upstream.
+"""
+
+import ast
+import importlib.metadata
+import importlib.util
+from functools import cache
+from pathlib import Path
+
+from curate.corpus.identity import fingerprint
+
+__all__ = ["code_digest", "reached"]
+
+_OURS = ("curate", "pipelines")
+_LIBRARIES = {
+    "datasketch": "datasketch",
+    "numba": "numba",
+    "numpy": "numpy",
+    "orjson": "orjson",
+    "polars": "polars",
+    "pyarrow": "pyarrow",
+    "scipy": "scipy",
+    "tokenizers": "tokenizers",
+    "xxhash": "xxhash",
+    "zstandard": "zstandard",
+}
+
+
+@cache
+def _source(module: str) -> tuple[bytes, tuple[str, ...]]:
+    """Return a module's source and the modules it imports, anywhere in the file."""
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        return b"", ()
+    data = Path(spec.origin).read_bytes()
+
+    found = []
+    for node in ast.walk(ast.parse(data)):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.append(node.module)
+            found += [f"{node.module}.{alias.name}" for alias in node.names if node.module.split(".")[0] in _OURS]
+    return data, tuple(found)
+
+
+@cache
+def _is_module(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ModuleNotFoundError, AttributeError, ValueError):
+        return False
+
+
+def reached(*modules: str) -> tuple[list[str], list[str]]:
+    """Return (our modules, libraries) that these modules reach through imports, sorted.
+
+    >>> reached("curate.corpus.errors")
+    (['curate', 'curate.corpus', 'curate.corpus.errors'], [])
+    """
+    ours: set[str] = set()
+    libraries: set[str] = set()
+    queue = list(modules)
+    while queue:
+        name = queue.pop()
+        root = name.split(".")[0]
+        if root in _LIBRARIES:
+            libraries.add(root)
+        if root not in _OURS or name in ours or not _is_module(name):
+            continue
+        ours.add(name)
+        queue.extend(_source(name)[1])
+        if "." in name:
+            queue.append(name.rpartition(".")[0])
+    return sorted(ours), sorted(libraries)
+
+
+@cache
+def code_digest(*modules: str) -> str:
+    """Return 32 hex digits over the sources reached and the versions of the libraries among them."""
+    ours, libraries = reached(*modules)
+    return fingerprint(
+        *(f"{name}:{fingerprint(_source(name)[0])}" for name in ours),
+        *(f"{name}=={importlib.metadata.version(_LIBRARIES[name])}" for name in libraries),
+    )

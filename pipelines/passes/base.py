@@ -1,0 +1,195 @@
+"""What every pass shares: parts that are done once, and a manifest assembled from their records.
+
+Resume, retry and incremental build are one thing: a job whose key has a record is done. A key is a
+digest of the content the job reads, its settings and its code, so the second run of a recipe finds
+every record and starts no worker.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from curate.corpus.errors import IntegrityError
+from curate.corpus.identity import canonical_json, fingerprint
+from curate.corpus.manifest import Manifest
+from curate.corpus.schema import SCHEMAS
+from curate.corpus.shard import Shard, ShardWriter
+from curate.corpus.storage import Storage
+from pipelines.engine import Engine
+from pipelines.recipe import Recipe
+from pipelines.store import Store
+
+__all__ = ["Context", "Event", "PartJob", "Parts", "Workspace", "part_key", "run_parts", "tables_of"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something a person may want to see while a pass runs.
+
+    Attributes:
+        kind: `start` (of a stage), `part` (one more part is done), `done` (the pass is), or `note`.
+        name: the pass.
+        stage: what the parts are, such as `read` or `match`.
+        done: parts finished so far, of `total`.
+        reused: of those, found finished from an earlier run.
+        message: for notes.
+        seconds: for `done`.
+    """
+
+    kind: Literal["start", "part", "done", "note"]
+    name: str
+    stage: str = ""
+    done: int = 0
+    total: int = 0
+    reused: int = 0
+    message: str = ""
+    seconds: float = 0.0
+
+
+def _ignore(event: Event) -> None:
+    del event
+
+
+@dataclass(slots=True, kw_only=True)
+class Context:
+    """What a pass may use: the store, the engine, the recipe, and the manifests made so far."""
+
+    store: Store
+    engine: Engine
+    recipe: Recipe
+    manifests: dict[str, Manifest] = field(default_factory=dict)
+    observe: Callable[[Event], None] = _ignore
+    refit: bool = False
+    executed: int = 0  # parts that were not found done
+    peek: bool = False  # only look at what is done; `run_parts` raises PendingError for the rest
+
+    def note(self, name: str, message: str) -> None:
+        """Tell the person something worth knowing."""
+        self.observe(Event(kind="note", name=name, message=message))
+
+
+class PendingError(RuntimeError):
+    """A pass has work to do (raised instead of doing it when only looking)."""
+
+    def __init__(self, name: str, todo: int, total: int) -> None:
+        super().__init__(f"{name}: {todo} of {total} parts to do")
+        self.name, self.todo, self.total = name, todo, total
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """Where a job writes: opens shards of its pass in its store."""
+
+    store: Store
+    name: str
+
+    @property
+    def storage(self) -> Storage:
+        """The store's storage."""
+        return self.store.storage
+
+    def writer(self, table: str, schema: Any = None, *, kind: str = "parquet") -> ShardWriter:
+        """Open a shard of a table; the schema is the declared one unless given."""
+        return ShardWriter(
+            self.storage, f"{self.name}/data", table, SCHEMAS[table] if schema is None else schema, kind=kind
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The result of a job: shards by table, integers, and JSON facts."""
+
+    tables: Mapping[str, Sequence[Shard]] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the part record."""
+        return {
+            "tables": {name: [shard.to_dict() for shard in shards] for name, shards in self.tables.items()},
+            "counts": dict(self.counts),
+            "info": dict(self.info),
+        }
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> "Parts":
+        """Rebuild from the part record."""
+        tables = {name: [Shard.from_dict(shard) for shard in shards] for name, shards in record["tables"].items()}
+        return cls(tables, record["counts"], record["info"])
+
+
+@dataclass(frozen=True, slots=True)
+class PartJob:
+    """A job with the key under which its result is remembered."""
+
+    key: str
+    function: Callable[..., Parts]
+    arguments: tuple[Any, ...]
+
+
+def part_key(code: str, settings: Any, *content: str) -> str:
+    """Return a part's key: a digest of code, settings and the content it reads."""
+    return fingerprint(code, canonical_json(settings), *content)
+
+
+def _execute(store: Store, name: str, key: str, function: Callable[..., Parts], arguments: tuple[Any, ...]) -> dict[str, Any]:
+    """Run one job where the engine put it, and publish its record."""
+    parts = function(Workspace(store, name), *arguments)
+    return store.put_part(name, key, parts.to_dict())
+
+
+def run_parts(context: Context, name: str, stage: str, jobs: Sequence[PartJob]) -> list[Parts]:
+    """Return the results of all jobs in order, running those that have no record yet."""
+    records: list[dict[str, Any] | None] = [context.store.get_part(name, job.key) for job in jobs]
+    todo = [index for index, record in enumerate(records) if record is None]
+    reused = len(jobs) - len(todo)
+    if todo and context.peek:
+        raise PendingError(name, len(todo), len(jobs))
+    context.observe(Event(kind="start", name=name, stage=stage, done=reused, total=len(jobs), reused=reused))
+    work = [
+        (_execute, (context.store, name, jobs[index].key, jobs[index].function, jobs[index].arguments)) for index in todo
+    ]
+    done = reused
+    for position, record in context.engine.run_all(work):
+        records[todo[position]] = record
+        done += 1
+        context.executed += 1
+        context.observe(Event(kind="part", name=name, stage=stage, done=done, total=len(jobs), reused=reused))
+    assert all(record is not None for record in records), "an engine must run every job"
+    return [Parts.from_dict(record) for record in records if record is not None]
+
+
+def tables_of(parts: Sequence[Parts], *names: str) -> dict[str, tuple[Shard, ...]]:
+    """Collect the shards of some tables over all parts, in order; empty shards are left out."""
+    return {
+        name: tuple(shard for part in parts for shard in part.tables.get(name, ()) if shard.rows) for name in names
+    }
+
+
+def add_counts(parts: Sequence[Parts]) -> dict[str, int]:
+    """Sum the parts' integers by name."""
+    total: dict[str, int] = {}
+    for part in parts:
+        for name, count in part.counts.items():
+            total[name] = total.get(name, 0) + count
+    return dict(sorted(total.items()))
+
+
+def finish(context: Context, manifest: Manifest, began: float) -> Manifest:
+    """Publish a pass's manifest and tell it."""
+    if not context.peek:
+        context.store.put_manifest(manifest)
+    context.manifests[manifest.name] = manifest
+    context.observe(Event(kind="done", name=manifest.name, seconds=time.monotonic() - began))
+    return manifest
+
+
+def check_text_hash(name: str, left: Any, right: Any) -> None:
+    """Refuse to join rows that were computed on another revision of the text.
+
+    Raises:
+        IntegrityError: any hash differs.
+    """
+    if not left.equals(right):
+        raise IntegrityError(f"{name} was computed on another revision of the text; remove the store and run again")

@@ -1,0 +1,187 @@
+"""Tokenize: every kept document once, into token shards a trainer can map.
+
+The tokenizer is a fitted artefact: trained once on a byte-weighted sample of the sources' training
+documents (never on a mixture), pinned, and used until a refit is asked for. A shard's key holds
+its documents and which of them are kept, so a changed threshold encodes only the shards it
+touches, and a new mixture none.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curate.corpus.errors import InputError
+from curate.corpus.identity import canonical_json, fingerprint
+from curate.corpus.manifest import Manifest, conserve
+from curate.corpus.shard import Shard, iter_batches, read_shard
+from curate.tokens.shards import token_schema, token_table
+from curate.tokens.tokenizer import encode, load_tokenizer, sample_for_training, token_bytes, train_bpe
+from pipelines.digest import code_digest
+from pipelines.passes.base import Context, PartJob, Parts, Workspace, add_counts, finish, part_key, run_parts, tables_of
+from pipelines.recipe import TokenizerSpec
+
+__all__ = ["encode_shard", "fit_tokenizer", "run"]
+
+
+def run(context: Context) -> Manifest:
+    """Fit or load the tokenizer, then encode every kept document."""
+    began = time.monotonic()
+    cleaned, judged = context.manifests["clean"], context.manifests["judge"]
+    code = code_digest(__name__)
+    documents, verdicts = cleaned.tables["documents"], judged.tables["verdicts"]
+    tokenizer = _tokenizer(context, code, documents, verdicts)
+    kept = judged.info["kept"]
+    jobs = [
+        PartJob(
+            part_key(code, {}, shard.sha256, digest, tokenizer["sha256"]), encode_shard, (shard, verdict, tokenizer)
+        )
+        for shard, verdict, digest in zip(documents, verdicts, kept, strict=True)
+    ]
+    parts = run_parts(context, "tokenize", "encode", jobs)
+    tables = tables_of(parts, "tokens")
+    counts = add_counts(parts)
+    conserve(context.store.storage, "tokenize", tables_of(parts, "kept")["kept"], tables["tokens"])
+    assert counts["documents"] == judged.counts["kept"], "every kept document is tokenized"
+    manifest = Manifest(
+        name="tokenize",
+        settings={"tokenizer": context.recipe.tokenize.tokenizer.model_dump(mode="json")},
+        code=code,
+        parents={"clean": cleaned.fingerprint, "judge": judged.fingerprint},
+        tables=tables,
+        counts=counts,
+        info={"tokenizer": tokenizer, "sources": [source.name for source in context.recipe.sources]},
+    )
+    return finish(context, manifest, began)
+
+
+def _tokenizer(context: Context, code: str, documents: Sequence[Shard], verdicts: Sequence[Shard]) -> dict[str, Any]:
+    """Return {path, sha256, vocab_size, specials} of the tokenizer in use."""
+    spec = context.recipe.tokenize.tokenizer
+    if spec.path is not None:
+        data = read_tokenizer(spec, context.recipe.base)
+        key = part_key(code, "given", fingerprint(data))
+        (given,) = run_parts(context, "tokenize", "load", [PartJob(key, publish_tokenizer, (data,))])
+        return dict(given.info["tokenizer"])
+    wanted = {"vocab_size": spec.vocab_size, "sample_bytes": spec.sample_bytes, "seed": context.recipe.seed}
+    pins = context.store.pins("tokenize", fingerprint(context.recipe.name, canonical_json(wanted)))
+    length = pins.length()
+    if length and not context.refit:
+        return dict(pins.read(length)["tokenizer"])
+    content = [shard.sha256 for shard in (*documents, *verdicts)]
+    job = PartJob(part_key(code, wanted, *content), fit_tokenizer, (documents, verdicts, wanted))
+    (fitted,) = run_parts(context, "tokenize", "fit", [job])
+    tokenizer = dict(fitted.info["tokenizer"])
+    if not length or pins.read(length)["tokenizer"] != tokenizer:
+        pins.append({"tokenizer": tokenizer}, after=length)
+        tokenizer = dict(pins.read(pins.length())["tokenizer"])
+    return tokenizer
+
+
+def read_tokenizer(spec: TokenizerSpec, base: str) -> bytes:
+    """Read and check a given tokenizer.json."""
+    assert spec.path is not None, "the recipe names a file"
+    path = Path(base) / spec.path
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"tokenize.tokenizer.path: cannot read {spec.path}: {error.strerror}") from None
+    load_tokenizer(data)
+    return data
+
+
+def publish_tokenizer(workspace: Workspace, data: bytes) -> Parts:
+    """Job: put a tokenizer.json into the store under its content's name."""
+    tokenizer = load_tokenizer(data)
+    storage = workspace.storage
+    path = storage.temporary(".json")
+    path.write_bytes(data)
+    import hashlib
+
+    sha256 = hashlib.sha256(data).hexdigest()
+    name = f"{workspace.name}/data/{sha256[:32]}.json"
+    storage.publish(path, name)
+    facts = {
+        "path": name,
+        "sha256": sha256,
+        "vocab_size": tokenizer.vocab_size,
+        "specials": dict(tokenizer.specials),
+        "token_bytes": fingerprint(token_bytes(tokenizer).astype("<i8").tobytes()),
+    }
+    return Parts(info={"tokenizer": facts})
+
+
+def fit_tokenizer(
+    workspace: Workspace, documents: Sequence[Shard], verdicts: Sequence[Shard], wanted: Mapping[str, Any]
+) -> Parts:
+    """Job: train byte-level BPE on a byte-weighted sample of the kept training documents."""
+    storage = workspace.storage
+    columns = ["doc_id", "source", "kept", "split", "num_bytes"]
+    judged = pa.concat_tables([read_shard(storage, shard, columns) for shard in verdicts])
+    usable = pc.and_(judged["kept"], pc.equal(judged["split"], "train")).combine_chunks().to_numpy(zero_copy_only=False)
+    if not usable.any():
+        raise InputError("no document is kept for training, so there is nothing to train a tokenizer on; see the verdicts")
+    train = judged.filter(pa.array(usable)).combine_chunks()
+    codes = train["source"].combine_chunks().dictionary_encode().indices.to_numpy()
+    chosen = sample_for_training(
+        train["doc_id"].combine_chunks(),
+        train["num_bytes"].to_numpy(),
+        codes,
+        max_bytes=wanted["sample_bytes"],
+        seed=wanted["seed"],
+    )
+    mask = np.zeros(len(usable), dtype=bool)
+    mask[np.flatnonzero(usable)[chosen]] = True
+
+    def texts() -> Any:
+        position = 0
+        for shard in documents:
+            for batch in iter_batches(storage, shard, ["text"]):
+                here = mask[position : position + batch.num_rows]
+                position += batch.num_rows
+                if here.any():
+                    yield from batch.column("text").filter(pa.array(here)).to_pylist()
+
+    return publish_tokenizer(workspace, train_bpe(texts(), vocab_size=wanted["vocab_size"]))
+
+
+def encode_shard(workspace: Workspace, shard: Shard, verdict: Shard, tokenizer: Mapping[str, Any]) -> Parts:
+    """Job: encode one shard's kept documents."""
+    storage = workspace.storage
+    data = storage.read(tokenizer["path"])
+    assert data is not None, "a pinned tokenizer is in the store"
+    model = load_tokenizer(data)
+    judged = read_shard(storage, verdict, ["doc_id", "kept", "split"])
+    kept = judged["kept"].combine_chunks()
+    splits = judged["split"].combine_chunks()
+    position = tokens = num_bytes = 0
+    kept_schema = pa.schema([pa.field("doc_id", pa.binary(16), nullable=False)])
+    with (
+        workspace.writer("tokens", token_schema(model.dtype), kind="arrow") as writer,
+        workspace.writer("kept", kept_schema) as ids,
+    ):
+        ids.write(judged.filter(kept).select(["doc_id"]))
+        for batch in iter_batches(storage, shard, ["doc_id", "source", "text"], max_rows=1024):
+            here = kept.slice(position, batch.num_rows)
+            rows = batch.filter(here)
+            split = splits.slice(position, batch.num_rows).filter(here)
+            position += batch.num_rows
+            if not rows.num_rows:
+                continue
+            texts = rows.column("text")
+            values, offsets = encode(model, texts)
+            sizes = pc.binary_length(texts).to_numpy(zero_copy_only=False).astype(np.int64)
+            writer.write(
+                token_table(rows.column("doc_id"), rows.column("source"), split, sizes, values=values, offsets=offsets)
+            )
+            tokens += len(values)
+            num_bytes += int(sizes.sum())
+        written = writer.commit()
+        listed = ids.commit()
+    return Parts(
+        {"tokens": [written], "kept": [listed]}, {"documents": written.rows, "tokens": tokens, "bytes": num_bytes}
+    )
