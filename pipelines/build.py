@@ -13,7 +13,17 @@ from curate.readers.registry import reader_for
 from curate.rules.order import parse_order
 from curate.signals.registry import available_columns
 from pipelines.engine import Engine, SerialEngine
-from pipelines.passes import clean, collect, decontaminate, deduplicate, judge, measure, mix, pack, tokenize
+from pipelines.passes import (
+    clean,
+    collect,
+    decontaminate,
+    deduplicate,
+    judge,
+    measure,
+    mix,
+    pack,
+    tokenize,
+)
 from pipelines.passes.base import Context, Event, PendingError
 from pipelines.recipe import Recipe, load_recipe
 from pipelines.store import Store, Version
@@ -73,7 +83,9 @@ def preflight(recipe: Recipe) -> None:
     most = 0
     for source in recipe.sources:
         for file in expand(source.paths, recipe.base, source.format):
-            packed = reader_for(file.path, source.format)[1] is not None or file.path.endswith((".parquet", ".arrow", ".feather"))
+            packed = reader_for(file.path, source.format)[1] is not None or file.path.endswith(
+                (".parquet", ".arrow", ".feather")
+            )
             most += file.size * (_MOST_BYTES_PER_COMPRESSED_BYTE if packed else 2) + 16
     for benchmark in recipe.decontaminate.against:
         for file in expand(benchmark.paths, recipe.base, benchmark.format):
@@ -141,11 +153,18 @@ def run(
 def publish(context: Context) -> tuple[Version, bool]:
     """Make the manifests of a finished run the corpus's current version."""
     manifests = {name: manifest.fingerprint for name, manifest in context.manifests.items()}
-    return context.store.publish(context.recipe.name, manifests, context.recipe.model_dump(mode="json"))
+    return context.store.publish(
+        context.recipe.name, manifests, context.recipe.model_dump(mode="json")
+    )
 
 
 def run_pass(
-    name: str, recipe: Recipe | str | Path, *, store: Store | str, parents: Mapping[str, str], engine: Engine | None = None
+    name: str,
+    recipe: Recipe | str | Path,
+    *,
+    store: Store | str,
+    parents: Mapping[str, str],
+    engine: Engine | None = None,
 ) -> str:
     """Run one pass on manifests named by fingerprint; return the new manifest's fingerprint.
 
@@ -157,16 +176,22 @@ def run_pass(
     if name == "collect":
         preflight(recipe)
     manifests = {parent: store.get_manifest(parent, digest) for parent, digest in parents.items()}
-    context = Context(store=store, engine=engine or SerialEngine(), recipe=recipe, manifests=manifests)
+    context = Context(
+        store=store, engine=engine or SerialEngine(), recipe=recipe, manifests=manifests
+    )
     return PASSES[name](context).fingerprint
 
 
-def publish_version(recipe: Recipe | str | Path, *, store: Store | str, manifests: Mapping[str, str]) -> Version:
+def publish_version(
+    recipe: Recipe | str | Path, *, store: Store | str, manifests: Mapping[str, str]
+) -> Version:
     """Publish the version that these manifests (one per pass) make."""
     recipe, store = _recipe(recipe), _store(store)
     missing = [name for name in PASSES if name not in manifests]
     if missing:
-        raise IntegrityError(f"a version needs a manifest of every pass; missing: {', '.join(missing)}")
+        raise IntegrityError(
+            f"a version needs a manifest of every pass; missing: {', '.join(missing)}"
+        )
     return store.publish(recipe.name, dict(manifests), recipe.model_dump(mode="json"))[0]
 
 
@@ -180,7 +205,9 @@ class PassPlan:
     total: int = 0
 
 
-def plan(recipe: Recipe | str | Path, *, store: Store | str = ".preceptor", **options: Any) -> list[PassPlan]:
+def plan(
+    recipe: Recipe | str | Path, *, store: Store | str = ".preceptor", **options: Any
+) -> list[PassPlan]:
     """Say what a run would do and what is already done, without doing anything."""
     recipe, store = _recipe(recipe, **options), _store(store)
     preflight(recipe)

@@ -77,7 +77,9 @@ class Corpus:
         elif storage.is_local and shards[0].path.endswith(".parquet"):
             frame = pl.scan_parquet([storage.full(shard.path) for shard in shards], glob=False)
         else:
-            frame = pl.DataFrame(pl.from_arrow(pa.concat_tables([read_shard(storage, s) for s in shards]))).lazy()
+            frame = pl.DataFrame(
+                pl.from_arrow(pa.concat_tables([read_shard(storage, s) for s in shards]))
+            ).lazy()
         if not hex_ids:
             return frame
         binary = [column for column, dtype in frame.collect_schema().items() if dtype == pl.Binary]
@@ -100,13 +102,19 @@ class Corpus:
         """
         text = text.strip().lower()
         if len(text) < 4 or len(text) > 32 or set(text) - set("0123456789abcdef"):
-            raise InputError(f"a document id has 32 hexadecimal digits (the first 4 or more will do), got {text!r}")
+            raise InputError(
+                f"a document id has 32 hexadecimal digits (the first 4 or more will do), got {text!r}"
+            )
         ids = self.table("verdicts").select("doc_id").filter(pl.col("doc_id").str.starts_with(text))
         found = ids.head(6).collect()["doc_id"].sort().to_list()
         if not found:
-            raise InputError(f"{self.version} has no document {text}; `preceptor table {self.version.name} verdicts` lists them")
+            raise InputError(
+                f"{self.version} has no document {text}; `preceptor table {self.version.name} verdicts` lists them"
+            )
         if len(found) > 1:
-            raise InputError(f"{text} begins {len(found)} or more ids of {self.version}: {', '.join(found)}")
+            raise InputError(
+                f"{text} begins {len(found)} or more ids of {self.version}: {', '.join(found)}"
+            )
         return str(found[0])
 
     def rows(self, table: str, doc_id: str, column: str = "doc_id") -> list[dict[str, Any]]:
@@ -115,7 +123,10 @@ class Corpus:
         frame = self.table(table, hex_ids=False)
         found = frame.filter(pl.col(column) == pl.lit(wanted, pl.Binary)).collect()
         return [
-            {name: value.hex() if isinstance(value, bytes) else value for name, value in row.items()}
+            {
+                name: value.hex() if isinstance(value, bytes) else value
+                for name, value in row.items()
+            }
             for row in found.iter_rows(named=True)
         ]
 
@@ -143,9 +154,14 @@ def why(corpus: Corpus, doc_id: str) -> dict[str, Any]:
         "doc_id": doc_id,
         "document": document,
         "raw_text": raw["text"] if raw["text_hash"] != document["text_hash"] else None,
-        "verdict": {**verdict, "margins": json.loads(verdict["margins"]) if verdict["margins"] else {}},
+        "verdict": {
+            **verdict,
+            "margins": json.loads(verdict["margins"]) if verdict["margins"] else {},
+        },
         "rules": corpus.manifest("judge").settings["rules"],
-        "signals": {name: value for name, value in signals.items() if name not in ("doc_id", "text_hash")},
+        "signals": {
+            name: value for name, value in signals.items() if name not in ("doc_id", "text_hash")
+        },
         "duplicates": edges,
         "contamination": corpus.rows("contamination", doc_id),
         "tokens": None,
@@ -171,9 +187,13 @@ def _place(corpus: Corpus, doc_id: str, split: str) -> dict[str, Any]:
                 spans = read_shard(storage, plan)["spans"].combine_chunks()
                 flat, parents = spans.flatten(), pa.compute.list_parent_indices(spans)
                 mine = pa.compute.and_(
-                    pa.compute.equal(flat.field("shard"), ordinal), pa.compute.equal(flat.field("document"), at)
+                    pa.compute.equal(flat.field("shard"), ordinal),
+                    pa.compute.equal(flat.field("document"), at),
                 )
                 rows += [first + row for row in parents.filter(mine).to_pylist()]
                 first += plan.rows
-            return {"tokens": {"shard": shard.path, "row": at, "tokens": tokens}, "rows": sorted(rows)}
+            return {
+                "tokens": {"shard": shard.path, "row": at, "tokens": tokens},
+                "rows": sorted(rows),
+            }
     return {}

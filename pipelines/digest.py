@@ -15,7 +15,9 @@ from curate.corpus.identity import fingerprint
 
 __all__ = ["code_digest", "reached"]
 
-_OURS = ("curate", "pipelines")
+_OURS = ("curate", "pipelines.passes")
+# How work is keyed, sent and stored does not shape a row; what the recipe asks is in the key itself.
+_MACHINERY = ("pipelines.passes.base", "pipelines.passes.modules")
 _LIBRARIES = {
     "datasketch": "datasketch",
     "numba": "numba",
@@ -28,6 +30,13 @@ _LIBRARIES = {
     "xxhash": "xxhash",
     "zstandard": "zstandard",
 }
+
+
+def _is_ours(name: str) -> bool:
+    return (
+        any(name == root or name.startswith(f"{root}.") for root in _OURS)
+        and name not in _MACHINERY
+    )
 
 
 @cache
@@ -44,7 +53,9 @@ def _source(module: str) -> tuple[bytes, tuple[str, ...]]:
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             found.append(node.module)
-            found += [f"{node.module}.{alias.name}" for alias in node.names if node.module.split(".")[0] in _OURS]
+            found += [
+                f"{node.module}.{alias.name}" for alias in node.names if _is_ours(node.module)
+            ]
     return data, tuple(found)
 
 
@@ -60,7 +71,7 @@ def reached(*modules: str) -> tuple[list[str], list[str]]:
     """Return (our modules, libraries) that these modules reach through imports, sorted.
 
     >>> reached("curate.corpus.errors")
-    (['curate', 'curate.corpus', 'curate.corpus.errors'], [])
+    (['curate.corpus.errors'], [])
     """
     ours: set[str] = set()
     libraries: set[str] = set()
@@ -70,12 +81,10 @@ def reached(*modules: str) -> tuple[list[str], list[str]]:
         root = name.split(".")[0]
         if root in _LIBRARIES:
             libraries.add(root)
-        if root not in _OURS or name in ours or not _is_module(name):
+        if not _is_ours(name) or name in ours or not _is_module(name):
             continue
         ours.add(name)
         queue.extend(_source(name)[1])
-        if "." in name:
-            queue.append(name.rpartition(".")[0])
     return sorted(ours), sorted(libraries)
 
 

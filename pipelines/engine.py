@@ -45,7 +45,9 @@ def _raise(failures: list[tuple[int, BaseException]]) -> None:
             raise error
     if len(failures) == 1:
         raise failures[0][1]
-    told = "\n".join(f"  job {index}: {type(error).__name__}: {error}" for index, error in failures[:5])
+    told = "\n".join(
+        f"  job {index}: {type(error).__name__}: {error}" for index, error in failures[:5]
+    )
     raise JobsFailedError(f"{len(failures)} jobs failed:\n{told}") from failures[0][1]
 
 
@@ -62,7 +64,12 @@ class SerialEngine:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         return None
 
 
@@ -117,7 +124,11 @@ class DaskEngine:
                 return future
             return None
 
-        first = [f for f in (submit() for _ in range(_IN_FLIGHT_PER_WORKER * self.workers)) if f is not None]
+        first = [
+            f
+            for f in (submit() for _ in range(_IN_FLIGHT_PER_WORKER * self.workers))
+            if f is not None
+        ]
         running = as_completed(first)
         failures: list[tuple[int, BaseException]] = []
         for future in running:
@@ -133,7 +144,12 @@ class DaskEngine:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         for part in (self._client, self._cluster):
             if part is not None:
                 with contextlib.suppress(Exception):
@@ -147,4 +163,3 @@ def engine_for(workers: int | None) -> SerialEngine | DaskEngine:
     if workers < 1:
         raise InputError(f"--workers must be at least 1, got {workers}")
     return SerialEngine() if workers == 1 else DaskEngine(workers)
-

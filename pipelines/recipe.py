@@ -56,7 +56,9 @@ def parse_tokens(value: str) -> int:
     """
     match = re.fullmatch(r"\s*([\d_]+(?:\.\d+)?)\s*([KMBT]?)\s+tokens\s*", value)
     if not match:
-        raise ValueError("write a budget as '20M tokens' (K, M, B or T; bytes and documents are not built yet)")
+        raise ValueError(
+            "write a budget as '20M tokens' (K, M, B or T; bytes and documents are not built yet)"
+        )
     return math.floor(float(match[1].replace("_", "")) * _UNITS[match[2]])
 
 
@@ -81,7 +83,9 @@ class Source(Section):
     paths: Paths = Field(description="files, folders, globs or uris, relative to the recipe")
     format: str | None = Field(None, description="a reader's name; by default from the suffix")
     license: str | None = Field(None, description="SPDX id for documents that state none")
-    columns: dict[str, str | list[str] | None] | None = Field(None, description="text, key, url, license -> column")
+    columns: dict[str, str | list[str] | None] | None = Field(
+        None, description="text, key, url, license -> column"
+    )
     delimiter: str | None = Field(None, min_length=1, max_length=1, description="CSV delimiter")
 
     @model_validator(mode="after")
@@ -96,9 +100,13 @@ class Collect(Section):
     """How input is read."""
 
     max_document_bytes: int = Field(50_000_000, ge=1, description="longer records go to quarantine")
-    part_bytes: int = Field(64_000_000, ge=1, description="a large input is cut into parts of about this size")
+    part_bytes: int = Field(
+        64_000_000, ge=1, description="a large input is cut into parts of about this size"
+    )
     bad_files: Share = Field(0.0, description="share of a source's files that may be unreadable")
-    bad_records: Share = Field(1.0, description="share of a source's records that may be quarantined")
+    bad_records: Share = Field(
+        1.0, description="share of a source's records that may be quarantined"
+    )
 
 
 class Clean(Section):
@@ -112,8 +120,12 @@ class Rules(Section):
     """What a document must satisfy to be kept."""
 
     use: list[str] = Field(default_factory=list, description="presets")
-    add: dict[Name, str] = Field(default_factory=dict, description="name -> KEEP predicate in SQL over signals")
-    exempt: dict[str, list[str]] = Field(default_factory=dict, description="source -> presets or rules it need not satisfy")
+    add: dict[Name, str] = Field(
+        default_factory=dict, description="name -> KEEP predicate in SQL over signals"
+    )
+    exempt: dict[str, list[str]] = Field(
+        default_factory=dict, description="source -> presets or rules it need not satisfy"
+    )
     on_null: Literal["keep", "drop", "refuse"] = "refuse"
 
 
@@ -123,8 +135,12 @@ class Near(Section):
     shingle: Annotated[str, BeforeValidator(_shingle_words)] = "5 words"
     bands: int = Field(14, ge=1, le=512)
     rows: int = Field(8, ge=1, le=64)
-    threshold: float = Field(0.8, gt=0, le=1, description="exact shingle Jaccard at which two documents are duplicates")
-    max_bucket: int = Field(1000, ge=2, description="pairs inside larger LSH buckets are limited to hubs and neighbours")
+    threshold: float = Field(
+        0.8, gt=0, le=1, description="exact shingle Jaccard at which two documents are duplicates"
+    )
+    max_bucket: int = Field(
+        1000, ge=2, description="pairs inside larger LSH buckets are limited to hubs and neighbours"
+    )
 
     @property
     def shingle_words(self) -> int:
@@ -154,7 +170,9 @@ class Benchmark(Section):
 
     name: Name
     paths: Paths
-    columns: Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)] = Field(default_factory=lambda: ["text"])
+    columns: Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)] = Field(
+        default_factory=lambda: ["text"]
+    )
     format: str | None = None
     delimiter: str | None = Field(None, min_length=1, max_length=1)
 
@@ -163,7 +181,9 @@ class Ngram(Section):
     """Word n-gram overlap with an item."""
 
     words: int = Field(13, ge=3, le=64)
-    overlap: float = Field(0.5, gt=0, le=1, description="share of the item's n-grams found in the document")
+    overlap: float = Field(
+        0.5, gt=0, le=1, description="share of the item's n-grams found in the document"
+    )
 
 
 class Method(Section):
@@ -211,7 +231,9 @@ class Tokenize(Section):
 class Mix(Section):
     """How much of each source the model sees."""
 
-    budget: Annotated[str | None, BeforeValidator(_budget)] = Field(None, description="such as '20M tokens'")
+    budget: Annotated[str | None, BeforeValidator(_budget)] = Field(
+        None, description="such as '20M tokens'"
+    )
     weights: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] | None = None
     repeat_cap: float = Field(4, ge=1, le=1000, description="most epochs over a source")
 
@@ -262,7 +284,10 @@ class Recipe(Section):
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"two sources are called {name!r}")
-        for where, used in (("mix.weights", self.mix.weights or {}), ("rules.exempt", self.rules.exempt)):
+        for where, used in (
+            ("mix.weights", self.mix.weights or {}),
+            ("rules.exempt", self.rules.exempt),
+        ):
             for name in used:
                 if name not in names:
                     raise ValueError(
@@ -278,7 +303,9 @@ class Recipe(Section):
         return self
 
 
-def load_recipe(path: str | Path, overrides: Mapping[str, Any] | None = None, limit: int | None = None) -> Recipe:
+def load_recipe(
+    path: str | Path, overrides: Mapping[str, Any] | None = None, limit: int | None = None
+) -> Recipe:
     """Read and check a recipe file.
 
     Args:
@@ -293,11 +320,17 @@ def load_recipe(path: str | Path, overrides: Mapping[str, Any] | None = None, li
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        near = did_you_mean(path.name, [p.name for p in path.parent.glob("*.y*ml")]) if path.parent.is_dir() else ""
+        near = (
+            did_you_mean(path.name, [p.name for p in path.parent.glob("*.y*ml")])
+            if path.parent.is_dir()
+            else ""
+        )
         raise InputError(f"there is no recipe {path}.{near}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read the recipe {path}: {error}") from error
-    return parse_recipe(text, base=str(path.absolute().parent), where=str(path), overrides=overrides, limit=limit)
+    return parse_recipe(
+        text, base=str(path.absolute().parent), where=str(path), overrides=overrides, limit=limit
+    )
 
 
 def parse_recipe(
@@ -316,7 +349,9 @@ def parse_recipe(
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         at = f":{mark.line + 1}" if mark else ""
-        raise InputError(f"{where}{at}: not valid YAML: {getattr(error, 'problem', None) or error}") from error
+        raise InputError(
+            f"{where}{at}: not valid YAML: {getattr(error, 'problem', None) or error}"
+        ) from error
     if not isinstance(data, dict):
         raise InputError(f"{where}: a recipe is a mapping with at least `name` and `sources`")
     for dotted, value in (overrides or {}).items():
@@ -346,7 +381,9 @@ def _refuse_repeated_keys(node: Any, where: str) -> None:
         seen = set()
         for key, value in node.value:
             if key.value in seen:
-                raise InputError(f"{where}:{key.start_mark.line + 1}: the key {key.value!r} is given twice")
+                raise InputError(
+                    f"{where}:{key.start_mark.line + 1}: the key {key.value!r} is given twice"
+                )
             seen.add(key.value)
             _refuse_repeated_keys(value, where)
     elif isinstance(node, yaml.SequenceNode):
@@ -363,7 +400,9 @@ def _line(node: Any, path: tuple[Any, ...]) -> int:
             if pair is None:
                 break
             line, node = pair[0].start_mark.line + 1, pair[1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
+        elif (
+            isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value)
+        ):
             node = node.value[step]
             line = node.start_mark.line + 1
         else:
@@ -390,7 +429,11 @@ def _explain(error: ValidationError, node: Any, where: str) -> str:
             lines.append(f"{at}: `{dotted}` is missing")
         else:
             message = problem["msg"].removeprefix("Value error, ")
-            found = "" if problem["type"] == "value_error" and not path else f", found {_short(problem['input'])}"
+            found = (
+                ""
+                if problem["type"] == "value_error" and not path
+                else f", found {_short(problem['input'])}"
+            )
             lines.append(f"{at}: {f'`{dotted}`: ' if dotted else ''}{message}{found}")
     return "\n".join(lines)
 

@@ -75,10 +75,14 @@ class Log:
         """Return a record."""
         data = self._storage.read(self._name(number))
         if data is None:
-            raise IntegrityError(f"{self._name(number)} is missing from the store {self._storage.uri}")
+            raise IntegrityError(
+                f"{self._name(number)} is missing from the store {self._storage.uri}"
+            )
         record = json.loads(data)
         if record.get("format") != FORMAT_VERSION:
-            raise IntegrityError(f"{self._name(number)} has format version {record.get('format')}, expected {FORMAT_VERSION}")
+            raise IntegrityError(
+                f"{self._name(number)} has format version {record.get('format')}, expected {FORMAT_VERSION}"
+            )
         return record  # type: ignore[no-any-return]
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
@@ -87,7 +91,9 @@ class Log:
 
     def append(self, record: Mapping[str, Any], *, after: int) -> bool:
         """Add a record as number `after` + 1; False if somebody else did so first."""
-        return self._storage.create(self._name(after + 1), canonical_json({"format": FORMAT_VERSION, **record}))
+        return self._storage.create(
+            self._name(after + 1), canonical_json({"format": FORMAT_VERSION, **record})
+        )
 
 
 class Store:
@@ -135,7 +141,9 @@ class Store:
         if data is None:
             raise IntegrityError(f"{where} is missing from the store {self.uri}")
         if fingerprint(data) != digest:
-            raise IntegrityError(f"{where} was altered: its content has fingerprint {fingerprint(data)}")
+            raise IntegrityError(
+                f"{where} was altered: its content has fingerprint {fingerprint(data)}"
+            )
         return Manifest.from_json(data, where)
 
     def pins(self, name: str, key: str) -> Log:
@@ -171,17 +179,25 @@ class Store:
         versions = {record["version"]: record for record in self.versions(name)} if name else {}
         if not versions:
             names = self.corpora()
-            there = f"it has {', '.join(names)}.{did_you_mean(name, names)}" if names else "it has none yet."
+            there = (
+                f"it has {', '.join(names)}.{did_you_mean(name, names)}"
+                if names
+                else "it has none yet."
+            )
             raise InputError(f"there is no corpus {name!r} in the store {self.uri}; {there}")
         if not at:
             found = self.current(name)
             assert found is not None
             return found
         if not number.isdigit() or int(number) not in versions:
-            raise InputError(f"corpus {name!r} has no version {number!r}; versions are: {', '.join(map(str, sorted(versions)))}")
+            raise InputError(
+                f"corpus {name!r} has no version {number!r}; versions are: {', '.join(map(str, sorted(versions)))}"
+            )
         return _version(versions[int(number)])
 
-    def publish(self, corpus: str, manifests: Mapping[str, str], recipe: Mapping[str, Any]) -> tuple[Version, bool]:
+    def publish(
+        self, corpus: str, manifests: Mapping[str, str], recipe: Mapping[str, Any]
+    ) -> tuple[Version, bool]:
         """Make a version current; return it and whether anything was written.
 
         The same manifests make no new version: the log only moves back to the one that has them.

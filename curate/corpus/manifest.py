@@ -49,7 +49,9 @@ class Manifest:
                 "settings": self.settings,
                 "code": self.code,
                 "parents": dict(self.parents),
-                "tables": {name: [s.to_dict() for s in shards] for name, shards in self.tables.items()},
+                "tables": {
+                    name: [s.to_dict() for s in shards] for name, shards in self.tables.items()
+                },
                 "counts": dict(self.counts),
                 "info": self.info,
             }
@@ -60,13 +62,17 @@ class Manifest:
         """Rebuild from JSON; refuse another format version."""
         raw = json.loads(data)
         if raw.get("format") != FORMAT_VERSION:
-            raise IntegrityError(f"{where} has format version {raw.get('format')}, this Preceptor reads {FORMAT_VERSION}")
+            raise IntegrityError(
+                f"{where} has format version {raw.get('format')}, this Preceptor reads {FORMAT_VERSION}"
+            )
         return cls(
             name=raw["pass"],
             settings=raw["settings"],
             code=raw["code"],
             parents=raw["parents"],
-            tables={name: tuple(map(Shard.from_dict, shards)) for name, shards in raw["tables"].items()},
+            tables={
+                name: tuple(map(Shard.from_dict, shards)) for name, shards in raw["tables"].items()
+            },
             counts=raw["counts"],
             info=raw["info"],
         )
@@ -79,14 +85,18 @@ class Manifest:
     @property
     def content(self) -> str:
         """32 hex digits of the tables' content alone: what a child's work depends on."""
-        return fingerprint(*(f"{name}:{s.sha256}" for name in sorted(self.tables) for s in self.tables[name]))
+        return fingerprint(
+            *(f"{name}:{s.sha256}" for name in sorted(self.tables) for s in self.tables[name])
+        )
 
     def rows(self, table: str) -> int:
         """Return the number of rows of a table."""
         return sum(shard.rows for shard in self.tables.get(table, ()))
 
 
-def conserve(storage: Storage, what: str, left: tuple[Shard, ...], right: tuple[Shard, ...]) -> None:
+def conserve(
+    storage: Storage, what: str, left: tuple[Shard, ...], right: tuple[Shard, ...]
+) -> None:
     """Check that two tables hold the same documents, from the files' own footers.
 
     Raises:

@@ -62,7 +62,9 @@ class ShardWriter:
     Leaving the block without `commit` discards everything.
     """
 
-    def __init__(self, storage: Storage, folder: str, table: str, schema: Any, *, kind: str = PARQUET) -> None:
+    def __init__(
+        self, storage: Storage, folder: str, table: str, schema: Any, *, kind: str = PARQUET
+    ) -> None:
         self._storage, self._folder, self._kind = storage, folder, kind
         self.schema = tagged(schema, table)
         self._path = storage.temporary(f".{kind}")
@@ -70,9 +72,17 @@ class ShardWriter:
         self._ids = MultisetHash()
         self._writer: Any
         if kind == PARQUET:
-            dictionary = [f.name for f in schema if f.type == pa.string() and f.name not in ("key", "url", "meta", "margins")]
+            dictionary = [
+                f.name
+                for f in schema
+                if f.type == pa.string() and f.name not in ("key", "url", "meta", "margins")
+            ]
             self._writer = pq.ParquetWriter(
-                self._path, self.schema, compression="zstd", compression_level=1, use_dictionary=dictionary,
+                self._path,
+                self.schema,
+                compression="zstd",
+                compression_level=1,
+                use_dictionary=dictionary,
                 write_statistics=False,
             )
         else:
@@ -82,7 +92,12 @@ class ShardWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
@@ -108,14 +123,18 @@ class ShardWriter:
         """Finish, re-read the footer, publish under the content's name, return the shard."""
         ids = self._ids.hexdigest() if self._has_ids else ""
         if self._kind == PARQUET:
-            self._writer.add_key_value_metadata({_ROWS_KEY: str(self.rows), _IDS_KEY: ids, **(extra or {})})
+            self._writer.add_key_value_metadata(
+                {_ROWS_KEY: str(self.rows), _IDS_KEY: ids, **(extra or {})}
+            )
         self._writer.close()
         self._writer = None
         with self._path.open("rb") as stream:
             sha256 = sha256_of(stream)
         rows = _rows(self._path, self._kind)
         if rows != self.rows:
-            raise IntegrityError(f"wrote {self.rows} rows but the footer of {self._path.name} says {rows}")
+            raise IntegrityError(
+                f"wrote {self.rows} rows but the footer of {self._path.name} says {rows}"
+            )
         size = self._path.stat().st_size
         path = f"{self._folder}/{sha256[:32]}.{self._kind}"
         self._storage.publish(self._path, path)
@@ -147,7 +166,9 @@ def footer(storage: Storage, shard: Shard) -> dict[str, str]:
             metadata = pq.read_metadata(stream)
     except (pa.ArrowInvalid, OSError) as error:
         raise IntegrityError(f"{shard.path} cannot be read: {error}") from error
-    found = {k.decode(): v.decode() for k, v in (metadata.metadata or {}).items() if k != b"ARROW:schema"}
+    found = {
+        k.decode(): v.decode() for k, v in (metadata.metadata or {}).items() if k != b"ARROW:schema"
+    }
     check_format(metadata.schema.to_arrow_schema(), shard.path)
     return {**found, "rows": str(metadata.num_rows), "ids": found.get(_IDS_KEY, "")}
 
@@ -164,7 +185,9 @@ def read_shard(storage: Storage, shard: Shard, columns: list[str] | None = None)
             table = ipc.open_file(stream).read_all()
     check_format(table.schema, shard.path)
     if table.num_rows != shard.rows:
-        raise IntegrityError(f"{shard.path} has {table.num_rows} rows, its manifest says {shard.rows}")
+        raise IntegrityError(
+            f"{shard.path} has {table.num_rows} rows, its manifest says {shard.rows}"
+        )
     return table.select(columns) if columns is not None else table
 
 
@@ -176,4 +199,3 @@ def iter_batches(
         parquet = pq.ParquetFile(stream)
         check_format(parquet.schema_arrow, shard.path)
         yield from parquet.iter_batches(batch_size=max_rows, columns=columns)
-

@@ -50,7 +50,11 @@ class Storage:
 
     def exists(self, name: str) -> bool:
         """Say whether a name is there."""
-        return Path(self.full(name)).exists() if self.is_local else bool(self.fs.exists(self.full(name)))
+        return (
+            Path(self.full(name)).exists()
+            if self.is_local
+            else bool(self.fs.exists(self.full(name)))
+        )
 
     def size(self, name: str) -> int:
         """Return the size in bytes.
@@ -171,7 +175,9 @@ class Storage:
                 found = sha256_of(stream)
             if found != sha256:
                 partial.unlink()
-                raise IntegrityError(f"{name} arrived with sha256 {found}, its manifest says {sha256}")
+                raise IntegrityError(
+                    f"{name} arrived with sha256 {found}, its manifest says {sha256}"
+                )
             partial.replace(target)
         return target
 

@@ -20,7 +20,16 @@ from pipelines.engine import Engine
 from pipelines.recipe import Recipe
 from pipelines.store import Store
 
-__all__ = ["Context", "Event", "PartJob", "Parts", "Workspace", "part_key", "run_parts", "tables_of"]
+__all__ = [
+    "Context",
+    "Event",
+    "PartJob",
+    "Parts",
+    "Workspace",
+    "part_key",
+    "run_parts",
+    "tables_of",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +101,11 @@ class Workspace:
     def writer(self, table: str, schema: Any = None, *, kind: str = "parquet") -> ShardWriter:
         """Open a shard of a table; the schema is the declared one unless given."""
         return ShardWriter(
-            self.storage, f"{self.name}/data", table, SCHEMAS[table] if schema is None else schema, kind=kind
+            self.storage,
+            f"{self.name}/data",
+            table,
+            SCHEMAS[table] if schema is None else schema,
+            kind=kind,
         )
 
 
@@ -107,7 +120,9 @@ class Parts:
     def to_dict(self) -> dict[str, Any]:
         """Return the part record."""
         return {
-            "tables": {name: [shard.to_dict() for shard in shards] for name, shards in self.tables.items()},
+            "tables": {
+                name: [shard.to_dict() for shard in shards] for name, shards in self.tables.items()
+            },
             "counts": dict(self.counts),
             "info": dict(self.info),
         }
@@ -115,7 +130,10 @@ class Parts:
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> "Parts":
         """Rebuild from the part record."""
-        tables = {name: [Shard.from_dict(shard) for shard in shards] for name, shards in record["tables"].items()}
+        tables = {
+            name: [Shard.from_dict(shard) for shard in shards]
+            for name, shards in record["tables"].items()
+        }
         return cls(tables, record["counts"], record["info"])
 
 
@@ -133,7 +151,9 @@ def part_key(code: str, settings: Any, *content: str) -> str:
     return fingerprint(code, canonical_json(settings), *content)
 
 
-def _execute(store: Store, name: str, key: str, function: Callable[..., Parts], arguments: tuple[Any, ...]) -> dict[str, Any]:
+def _execute(
+    store: Store, name: str, key: str, function: Callable[..., Parts], arguments: tuple[Any, ...]
+) -> dict[str, Any]:
     """Run one job where the engine put it, and publish its record."""
     parts = function(Workspace(store, name), *arguments)
     return store.put_part(name, key, parts.to_dict())
@@ -146,16 +166,24 @@ def run_parts(context: Context, name: str, stage: str, jobs: Sequence[PartJob]) 
     reused = len(jobs) - len(todo)
     if todo and context.peek:
         raise PendingError(name, len(todo), len(jobs))
-    context.observe(Event(kind="start", name=name, stage=stage, done=reused, total=len(jobs), reused=reused))
+    context.observe(
+        Event(kind="start", name=name, stage=stage, done=reused, total=len(jobs), reused=reused)
+    )
     work = [
-        (_execute, (context.store, name, jobs[index].key, jobs[index].function, jobs[index].arguments)) for index in todo
+        (
+            _execute,
+            (context.store, name, jobs[index].key, jobs[index].function, jobs[index].arguments),
+        )
+        for index in todo
     ]
     done = reused
     for position, record in context.engine.run_all(work):
         records[todo[position]] = record
         done += 1
         context.executed += 1
-        context.observe(Event(kind="part", name=name, stage=stage, done=done, total=len(jobs), reused=reused))
+        context.observe(
+            Event(kind="part", name=name, stage=stage, done=done, total=len(jobs), reused=reused)
+        )
     assert all(record is not None for record in records), "an engine must run every job"
     return [Parts.from_dict(record) for record in records if record is not None]
 
@@ -163,7 +191,8 @@ def run_parts(context: Context, name: str, stage: str, jobs: Sequence[PartJob]) 
 def tables_of(parts: Sequence[Parts], *names: str) -> dict[str, tuple[Shard, ...]]:
     """Collect the shards of some tables over all parts, in order; empty shards are left out."""
     return {
-        name: tuple(shard for part in parts for shard in part.tables.get(name, ()) if shard.rows) for name in names
+        name: tuple(shard for part in parts for shard in part.tables.get(name, ()) if shard.rows)
+        for name in names
     }
 
 
@@ -192,4 +221,6 @@ def check_text_hash(name: str, left: Any, right: Any) -> None:
         IntegrityError: any hash differs.
     """
     if not left.equals(right):
-        raise IntegrityError(f"{name} was computed on another revision of the text; remove the store and run again")
+        raise IntegrityError(
+            f"{name} was computed on another revision of the text; remove the store and run again"
+        )

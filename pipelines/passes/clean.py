@@ -11,7 +11,17 @@ from curate.corpus.identity import content_hash
 from curate.corpus.manifest import Manifest, conserve
 from curate.corpus.shard import Shard, iter_batches
 from pipelines.digest import code_digest
-from pipelines.passes.base import Context, PartJob, Parts, Workspace, add_counts, finish, part_key, run_parts, tables_of
+from pipelines.passes.base import (
+    Context,
+    PartJob,
+    Parts,
+    Workspace,
+    add_counts,
+    finish,
+    part_key,
+    run_parts,
+    tables_of,
+)
 from pipelines.passes.modules import submodules
 
 __all__ = ["clean_shard", "run"]

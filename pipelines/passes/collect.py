@@ -73,14 +73,21 @@ def run(context: Context) -> Manifest:
     counts = add_counts(identified)
     _check_rows(context.store, tables, counts, limited=recipe.limit is not None)
     if not tables["documents"]:
-        raise InputError(f"the sources of {recipe.name!r} hold no document ({counts.get('quarantined', 0)} records in quarantine)")
+        raise InputError(
+            f"the sources of {recipe.name!r} hold no document ({counts.get('quarantined', 0)} records in quarantine)"
+        )
     settings = {
         "sources": [source.model_dump(mode="json") for source in recipe.sources],
         "collect": recipe.collect.model_dump(mode="json"),
         "limit": recipe.limit,
     }
     manifest = Manifest(
-        name="collect", settings=settings, code=code_digest(__name__), parents={}, tables=tables, counts=counts
+        name="collect",
+        settings=settings,
+        code=code_digest(__name__),
+        parents={},
+        tables=tables,
+        counts=counts,
     )
     return finish(context, manifest, began)
 
@@ -99,19 +106,29 @@ def _groups(source: Source, base: str, settings: Collect) -> list[list[Slice]]:
 
 
 def _part_bytes(reader: Reader, settings: Collect) -> int:
-    return min(_BIN_BYTES, settings.part_bytes) if reader.one_document_per_file else settings.part_bytes
+    return (
+        min(_BIN_BYTES, settings.part_bytes)
+        if reader.one_document_per_file
+        else settings.part_bytes
+    )
 
 
 def _job(source: Source, slices: Sequence[Slice], settings: Collect, limit: int | None) -> PartJob:
     reader = reader_for(slices[0].file.path, source.format)[0]
     code = code_digest(__name__, reader.read.__module__)
     spec = source.model_dump(mode="json", exclude={"paths"})
-    options = {"max_document_bytes": settings.max_document_bytes, "limit": limit, "part_bytes": settings.part_bytes}
+    options = {
+        "max_document_bytes": settings.max_document_bytes,
+        "limit": limit,
+        "part_bytes": settings.part_bytes,
+    }
     inputs = [
         f"{piece.file.uri}|{piece.file.path}|{piece.file.size}|{piece.file.version}|{piece.start}|{piece.stop}"
         for piece in slices
     ]
-    return PartJob(part_key(code, [spec, options], *inputs), read_slices, (spec, list(slices), options))
+    return PartJob(
+        part_key(code, [spec, options], *inputs), read_slices, (spec, list(slices), options)
+    )
 
 
 class _Shards:
@@ -127,13 +144,19 @@ class _Shards:
     def write(self, table: Any) -> None:
         while table.num_rows:
             lengths = np.cumsum(pa.compute.binary_length(table["text"]).to_numpy())
-            room = max(1, int(np.searchsorted(lengths, self._max_bytes - self._bytes, side="right")))
+            room = max(
+                1, int(np.searchsorted(lengths, self._max_bytes - self._bytes, side="right"))
+            )
             head = table.slice(0, room)
             if self._writer is None:
                 self._writer = self._workspace.writer("documents").__enter__()
             self._writer.write(head)
             self._bytes += int(lengths[head.num_rows - 1])
-            if self._bytes >= self._max_bytes or self._writer.rows >= _SHARD_ROWS or head.num_rows < table.num_rows:
+            if (
+                self._bytes >= self._max_bytes
+                or self._writer.rows >= _SHARD_ROWS
+                or head.num_rows < table.num_rows
+            ):
                 self.close()
             table = table.slice(head.num_rows)
 
@@ -151,7 +174,12 @@ class _Shards:
             return [writer.commit()]
 
 
-def read_slices(workspace: Workspace, source: Mapping[str, Any], slices: Sequence[Slice], options: Mapping[str, Any]) -> Parts:
+def read_slices(
+    workspace: Workspace,
+    source: Mapping[str, Any],
+    slices: Sequence[Slice],
+    options: Mapping[str, Any],
+) -> Parts:
     """Job: read slices of one source into document and quarantine shards."""
     shards = _Shards(workspace, options["part_bytes"])
     bad: list[dict[str, Any]] = []
@@ -168,7 +196,9 @@ def read_slices(workspace: Workspace, source: Mapping[str, Any], slices: Sequenc
                 shards.write(table)
                 for reject in cut.rejects:
                     position = max(position, reject.position)
-                    shards.quarantined.append(_quarantine(source, piece, reject.position, reject.reason, reject.detail))
+                    shards.quarantined.append(
+                        _quarantine(source, piece, reject.position, reject.reason, reject.detail)
+                    )
                 count = cut.records.num_rows + len(cut.rejects)
                 records += count
                 if left is not None and (left := left - count) <= 0:
@@ -176,15 +206,27 @@ def read_slices(workspace: Workspace, source: Mapping[str, Any], slices: Sequenc
         except UnreadableFileError as error:
             bad.append({"path": piece.file.path, "uri": piece.file.uri, "message": str(error)})
             records += 1
-            shards.quarantined.append(_quarantine(source, piece, error.offset, f"unreadable:{error.reason}", str(error)))
+            shards.quarantined.append(
+                _quarantine(source, piece, error.offset, f"unreadable:{error.reason}", str(error))
+            )
     shards.close()
-    counts = {"records": records, "documents": sum(s.rows for s in shards.documents), "quarantined": len(shards.quarantined)}
+    counts = {
+        "records": records,
+        "documents": sum(s.rows for s in shards.documents),
+        "quarantined": len(shards.quarantined),
+    }
     reasons = Counter(row["reason"] for row in shards.quarantined)
     counts |= {f"quarantined:{reason}": number for reason, number in sorted(reasons.items())}
-    return Parts({"documents": shards.documents, "quarantine": shards.quarantine()}, counts, {"bad_files": bad})
+    return Parts(
+        {"documents": shards.documents, "quarantine": shards.quarantine()},
+        counts,
+        {"bad_files": bad},
+    )
 
 
-def _batches(source: Mapping[str, Any], piece: Slice, options: Mapping[str, Any]) -> Iterator[Batch]:
+def _batches(
+    source: Mapping[str, Any], piece: Slice, options: Mapping[str, Any]
+) -> Iterator[Batch]:
     reader, compression = reader_for(piece.file.path, source["format"])
     settings = {
         "columns": source["columns"] or {},
@@ -201,7 +243,9 @@ def _first(batch: Batch, count: int) -> Batch:
     return Batch(records, batch.rejects[: count - records.num_rows])
 
 
-def _quarantine(source: Mapping[str, Any], piece: Slice, offset: int, reason: str, detail: str) -> dict[str, Any]:
+def _quarantine(
+    source: Mapping[str, Any], piece: Slice, offset: int, reason: str, detail: str
+) -> dict[str, Any]:
     return {
         "source": source["name"],
         "uri": piece.file.path,
@@ -244,7 +288,9 @@ def _documents(source: Mapping[str, Any], piece: Slice, records: Any) -> Any:
 def _utf8(texts: Any) -> Iterator[memoryview]:
     """Yield each text's UTF-8 bytes without making Python strings."""
     buffers = texts.buffers()
-    offsets = np.frombuffer(buffers[1], dtype=np.int64, count=texts.offset + len(texts) + 1)[texts.offset :]
+    offsets = np.frombuffer(buffers[1], dtype=np.int64, count=texts.offset + len(texts) + 1)[
+        texts.offset :
+    ]
     data = memoryview(buffers[2] if buffers[2] is not None else b"")
     for start, stop in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True):
         yield data[start:stop]
@@ -254,12 +300,16 @@ def _key(key: str | None, digest: bytes) -> bytes:
     return b"c" + digest if key is None else b"k" + key.encode()
 
 
-def _identify(context: Context, source: str, parts: Sequence[Parts], limit: int | None) -> list[Parts]:
+def _identify(
+    context: Context, source: str, parts: Sequence[Parts], limit: int | None
+) -> list[Parts]:
     """Give records that share an identity their own; return the source's final parts."""
     shards = [shard for part in parts for shard in part.tables.get("documents", ())]
     heads = _heads(shards, limit)
     actions = _collisions(context.store, shards, heads)
-    reads = [Parts({"quarantine": part.tables.get("quarantine", ())}, part.counts) for part in parts]
+    reads = [
+        Parts({"quarantine": part.tables.get("quarantine", ())}, part.counts) for part in parts
+    ]
     code = code_digest(__name__)
     jobs: list[PartJob] = []
     chosen: list[Parts | int] = []
@@ -283,7 +333,9 @@ def _heads(shards: Sequence[Shard], limit: int | None) -> list[int]:
     return heads
 
 
-def _collisions(store: Store, shards: Sequence[Shard], heads: Sequence[int]) -> list[list[list[int]]]:
+def _collisions(
+    store: Store, shards: Sequence[Shard], heads: Sequence[int]
+) -> list[list[list[int]]]:
     """Return for each shard [[row, occurrence or -1 for another text], ...] of colliding records."""
     actions: list[list[list[int]]] = [[] for _ in shards]
     if not shards:
@@ -314,7 +366,9 @@ def _collisions(store: Store, shards: Sequence[Shard], heads: Sequence[int]) -> 
     return [sorted(action) for action in actions]
 
 
-def apply_identity(workspace: Workspace, source: str, shard: Shard, head: int, actions: Sequence[Sequence[int]]) -> Parts:
+def apply_identity(
+    workspace: Workspace, source: str, shard: Shard, head: int, actions: Sequence[Sequence[int]]
+) -> Parts:
     """Job: write a shard again with occurrence numbers, without the records in `actions` marked -1."""
     table = read_shard(workspace.storage, shard).slice(0, head)
     ids = table["doc_id"].to_pylist()
@@ -370,14 +424,21 @@ def _check_policy(source: str, parts: Sequence[Parts], num_files: int, settings:
 
 
 def _first_reason(counts: Mapping[str, int]) -> str:
-    reasons = {k.removeprefix("quarantined:"): v for k, v in counts.items() if k.startswith("quarantined:")}
-    return ", ".join(f"{name} {number}" for name, number in sorted(reasons.items(), key=lambda kv: -kv[1])[:3])
+    reasons = {
+        k.removeprefix("quarantined:"): v for k, v in counts.items() if k.startswith("quarantined:")
+    }
+    return ", ".join(
+        f"{name} {number}" for name, number in sorted(reasons.items(), key=lambda kv: -kv[1])[:3]
+    )
 
 
-def _check_rows(store: Store, tables: Mapping[str, Sequence[Shard]], counts: dict[str, int], *, limited: bool) -> None:
+def _check_rows(
+    store: Store, tables: Mapping[str, Sequence[Shard]], counts: dict[str, int], *, limited: bool
+) -> None:
     """Every record read is one document or one quarantine row, by the files' own footers."""
     found = {
-        name: sum(int(footer(store.storage, shard)["rows"]) for shard in shards) for name, shards in tables.items()
+        name: sum(int(footer(store.storage, shard)["rows"]) for shard in shards)
+        for name, shards in tables.items()
     }
     counts["documents"], counts["quarantined"] = found["documents"], found["quarantine"]
     if limited:  # parts read ahead of the limit; the surplus is cut afterwards

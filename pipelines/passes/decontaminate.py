@@ -15,12 +15,24 @@ from curate.corpus.shard import Shard, iter_batches, read_shard
 from curate.readers.discover import expand, open_stream
 from curate.readers.registry import reader_for
 from pipelines.digest import code_digest
-from pipelines.passes.base import Context, PartJob, Parts, Workspace, add_counts, finish, part_key, run_parts, tables_of
+from pipelines.passes.base import (
+    Context,
+    PartJob,
+    Parts,
+    Workspace,
+    add_counts,
+    finish,
+    part_key,
+    run_parts,
+    tables_of,
+)
 from pipelines.recipe import Benchmark
 
 __all__ = ["build_index", "match_shard", "run"]
 
-_RECORD_ABOVE = 0.2  # matches weaker than this are no evidence for anybody; judge applies the threshold
+_RECORD_ABOVE = (
+    0.2  # matches weaker than this are no evidence for anybody; judge applies the threshold
+)
 _MAX_ITEM_BYTES = 10_000_000
 
 
@@ -40,11 +52,20 @@ def run(context: Context) -> Manifest:
     info: dict[str, Any] = {"coverage": []}
     tables: dict[str, tuple[Shard, ...]] = {"contamination": ()}
     if asked.against:
-        (built,) = run_parts(context, "decontaminate", "index", [_index_job(code, asked.against, context.recipe.base, settings)])
+        (built,) = run_parts(
+            context,
+            "decontaminate",
+            "index",
+            [_index_job(code, asked.against, context.recipe.base, settings)],
+        )
         (index,) = built.tables["index"]
         info["coverage"] = built.info["coverage"]
         jobs = [
-            PartJob(part_key(code, settings, shard.sha256, index.sha256), match_shard, (shard, index, floor))
+            PartJob(
+                part_key(code, settings, shard.sha256, index.sha256),
+                match_shard,
+                (shard, index, floor),
+            )
             for shard in cleaned.tables["documents"]
         ]
         parts = run_parts(context, "decontaminate", "match", jobs)
@@ -61,13 +82,17 @@ def run(context: Context) -> Manifest:
     return finish(context, manifest, began)
 
 
-def _index_job(code: str, against: Sequence[Benchmark], base: str, settings: Mapping[str, Any]) -> PartJob:
+def _index_job(
+    code: str, against: Sequence[Benchmark], base: str, settings: Mapping[str, Any]
+) -> PartJob:
     inputs = [(b.model_dump(mode="json"), expand(b.paths, base, b.format)) for b in against]
     identity = [f"{f.uri}|{f.size}|{f.version}" for _, files in inputs for f in files]
     return PartJob(part_key(code, settings, *identity), build_index, (inputs, settings["words"]))
 
 
-def build_index(workspace: Workspace, inputs: Sequence[tuple[Mapping[str, Any], Sequence[Any]]], words: int) -> Parts:
+def build_index(
+    workspace: Workspace, inputs: Sequence[tuple[Mapping[str, Any], Sequence[Any]]], words: int
+) -> Parts:
     """Job: read the benchmarks' items and build their n-gram index."""
     import polars as pl
 
@@ -78,12 +103,18 @@ def build_index(workspace: Workspace, inputs: Sequence[tuple[Mapping[str, Any], 
         for file in files:
             reader, compression = reader_for(file.path, benchmark["format"])
             options = {
-                "columns": {"text": benchmark["columns"] if len(benchmark["columns"]) > 1 else benchmark["columns"][0]},
+                "columns": {
+                    "text": benchmark["columns"]
+                    if len(benchmark["columns"]) > 1
+                    else benchmark["columns"][0]
+                },
                 "delimiter": benchmark["delimiter"],
                 "max_document_bytes": _MAX_ITEM_BYTES,
             }
             for piece in reader.split(file, 1 << 62):
-                for batch in reader.read(piece, functools.partial(open_stream, file, compression, None), options):
+                for batch in reader.read(
+                    piece, functools.partial(open_stream, file, compression, None), options
+                ):
                     if batch.rejects:
                         first = batch.rejects[0]
                         raise InputError(
@@ -95,7 +126,11 @@ def build_index(workspace: Workspace, inputs: Sequence[tuple[Mapping[str, Any], 
         if not texts:
             raise InputError(f"benchmark {benchmark['name']!r} has no items")
         names = [str(number) if key is None else key for number, key in enumerate(keys)]
-        frames.append(pl.DataFrame({"benchmark": [benchmark["name"]] * len(texts), "item": names, "text": texts}))
+        frames.append(
+            pl.DataFrame(
+                {"benchmark": [benchmark["name"]] * len(texts), "item": names, "text": texts}
+            )
+        )
     index = BenchmarkIndex.build(pl.concat(frames), words=words)
     table = index.to_table()
     with workspace.writer("index", table.schema) as writer:
@@ -103,7 +138,9 @@ def build_index(workspace: Workspace, inputs: Sequence[tuple[Mapping[str, Any], 
         return Parts({"index": [writer.commit()]}, {}, {"coverage": index.coverage().to_dicts()})
 
 
-def match_shard(workspace: Workspace, shard: Shard, index_shard: Shard, record_above: float) -> Parts:
+def match_shard(
+    workspace: Workspace, shard: Shard, index_shard: Shard, record_above: float
+) -> Parts:
     """Job: match one shard's documents."""
     index = BenchmarkIndex.from_table(read_shard(workspace.storage, index_shard))
     documents = 0
@@ -113,8 +150,15 @@ def match_shard(workspace: Workspace, shard: Shard, index_shard: Shard, record_a
             found = index.match(batch.column("text"), record_above=record_above)
             if found.height:
                 rows = found["document"].to_arrow()
-                columns = {"doc_id": batch.column("doc_id").take(rows), "text_hash": batch.column("text_hash").take(rows)}
-                columns |= {name: found[name].to_arrow() for name in found.columns if name != "document"}
-                writer.write(pa.table({name: columns[name] for name in SCHEMAS["contamination"].names}))
+                columns = {
+                    "doc_id": batch.column("doc_id").take(rows),
+                    "text_hash": batch.column("text_hash").take(rows),
+                }
+                columns |= {
+                    name: found[name].to_arrow() for name in found.columns if name != "document"
+                }
+                writer.write(
+                    pa.table({name: columns[name] for name in SCHEMAS["contamination"].names})
+                )
         written = writer.commit()
     return Parts({"contamination": [written]}, {"documents": documents, "matches": written.rows})

@@ -25,7 +25,16 @@ from curate.dedup.minhash import MinHashScheme, band_keys, signatures
 from curate.dedup.verify import jaccard
 from curate.kernels.words import ngram_hashes, unique_sorted, word_hashes
 from pipelines.digest import code_digest
-from pipelines.passes.base import Context, PartJob, Parts, Workspace, finish, part_key, run_parts, tables_of
+from pipelines.passes.base import (
+    Context,
+    PartJob,
+    Parts,
+    Workspace,
+    finish,
+    part_key,
+    run_parts,
+    tables_of,
+)
 from pipelines.recipe import Near
 
 __all__ = ["join_sketches", "run", "sketch_shard"]
@@ -40,15 +49,21 @@ def run(context: Context) -> Manifest:
     asked = context.recipe.deduplicate
     code = code_digest(__name__)
     near = asked.near.model_dump(mode="json") if asked.near else None
-    sketch = {"near": {k: near[k] for k in ("shingle", "bands", "rows")} if near else None, "seed": 1}
+    sketch = {
+        "near": {k: near[k] for k in ("shingle", "bands", "rows")} if near else None,
+        "seed": 1,
+    }
     jobs = [
-        PartJob(part_key(code, sketch, shard.sha256), sketch_shard, (shard, near)) for shard in cleaned.tables["documents"]
+        PartJob(part_key(code, sketch, shard.sha256), sketch_shard, (shard, near))
+        for shard in cleaned.tables["documents"]
     ]
     sketches = run_parts(context, "deduplicate", "sketch", jobs)
     sketched = tables_of(sketches, "sketches")["sketches"]
     conserve(context.store.storage, "deduplicate", cleaned.tables["documents"], sketched)
     settings = {"exact": asked.exact, "near": near}
-    key = part_key(code, settings, *(shard.sha256 for shard in (*sketched, *cleaned.tables["documents"])))
+    key = part_key(
+        code, settings, *(shard.sha256 for shard in (*sketched, *cleaned.tables["documents"]))
+    )
     job = PartJob(key, join_sketches, (sketched, cleaned.tables["documents"], settings))
     (joined,) = run_parts(context, "deduplicate", "join", [job])
     _guard(joined.counts, asked.guardrails.cluster_size, asked.guardrails.verified_share)
@@ -62,7 +77,11 @@ def run(context: Context) -> Manifest:
         counts=joined.counts,
         info={
             "scheme": scheme.to_dict() if scheme else None,
-            "s_curve": [[j / 100, round(float(scheme.s_curve(j / 100)), 6)] for j in range(50, 101, 5)] if scheme else [],
+            "s_curve": [
+                [j / 100, round(float(scheme.s_curve(j / 100)), 6)] for j in range(50, 101, 5)
+            ]
+            if scheme
+            else [],
         },
     )
     return finish(context, manifest, began)
@@ -74,7 +93,9 @@ def _scheme(near: Near | None) -> MinHashScheme | None:
     return MinHashScheme(shingle_words=near.shingle_words, bands=near.bands, rows=near.rows)
 
 
-def _guard(counts: Mapping[str, int], cluster_size: int | None, verified_share: float | None) -> None:
+def _guard(
+    counts: Mapping[str, int], cluster_size: int | None, verified_share: float | None
+) -> None:
     """Stop before damage; see DESIGN section 5."""
     if cluster_size is not None and counts["largest_cluster"] > cluster_size:
         raise InputError(
@@ -82,7 +103,11 @@ def _guard(counts: Mapping[str, int], cluster_size: int | None, verified_share: 
             "`preceptor table CORPUS duplicates` of a smaller run, or raise `deduplicate.guardrails.cluster_size`"
         )
     candidates, verified = counts["candidates"], counts["near"]
-    if verified_share is not None and candidates >= _MIN_CANDIDATES and verified < verified_share * candidates:
+    if (
+        verified_share is not None
+        and candidates >= _MIN_CANDIDATES
+        and verified < verified_share * candidates
+    ):
         raise InputError(
             f"only {verified} of {candidates} near-duplicate candidates verify, less than the share {verified_share}; "
             "use more rows per band, or lower `deduplicate.guardrails.verified_share`"
@@ -92,20 +117,24 @@ def _guard(counts: Mapping[str, int], cluster_size: int | None, verified_share: 
 def sketch_shard(workspace: Workspace, shard: Shard, near: Mapping[str, Any] | None) -> Parts:
     """Job: exact hash and band keys of one shard's documents."""
     scheme = _scheme(Near.model_validate(near)) if near else None
-    schema = pa.schema([
-        pa.field("doc_id", pa.binary(16), nullable=False),
-        pa.field("text_hash", pa.binary(16), nullable=False),
-        pa.field("exact", pa.binary(16), nullable=False),
-        pa.field("shingles", pa.int64(), nullable=False),
-        pa.field("bands", pa.list_(pa.uint64(), scheme.bands if scheme else 0), nullable=False),
-    ])
+    schema = pa.schema(
+        [
+            pa.field("doc_id", pa.binary(16), nullable=False),
+            pa.field("text_hash", pa.binary(16), nullable=False),
+            pa.field("exact", pa.binary(16), nullable=False),
+            pa.field("shingles", pa.int64(), nullable=False),
+            pa.field("bands", pa.list_(pa.uint64(), scheme.bands if scheme else 0), nullable=False),
+        ]
+    )
     with workspace.writer("sketches", schema) as writer:
         for batch in iter_batches(workspace.storage, shard, ["doc_id", "text_hash", "text"]):
             texts = batch.column("text")
             keys = np.empty((len(texts), 0), dtype=np.uint64)
             counts = np.zeros(len(texts), dtype=np.int64)
             if scheme:
-                shingles, offsets = unique_sorted(*ngram_hashes(*word_hashes(texts), scheme.shingle_words))
+                shingles, offsets = unique_sorted(
+                    *ngram_hashes(*word_hashes(texts), scheme.shingle_words)
+                )
                 keys = band_keys(signatures(shingles, offsets, scheme), scheme)
                 counts = np.diff(offsets)
             flat = pa.array(keys.reshape(-1), pa.uint64())
@@ -123,15 +152,24 @@ def sketch_shard(workspace: Workspace, shard: Shard, near: Mapping[str, Any] | N
 
 
 def join_sketches(
-    workspace: Workspace, sketches: Sequence[Shard], documents: Sequence[Shard], settings: Mapping[str, Any]
+    workspace: Workspace,
+    sketches: Sequence[Shard],
+    documents: Sequence[Shard],
+    settings: Mapping[str, Any],
 ) -> Parts:
     """Job: join all sketches into verified edges and clusters."""
     storage = workspace.storage
-    table = pa.concat_tables([read_shard(storage, s, ["doc_id", "exact", "shingles", "bands"]) for s in sketches])
+    table = pa.concat_tables(
+        [read_shard(storage, s, ["doc_id", "exact", "shingles", "bands"]) for s in sketches]
+    )
     order = _order(ids_to_numpy(table["doc_id"]))
     table = table.take(pa.array(order)).combine_chunks()
     num_docs = table.num_rows
-    twins = _exact_pairs(ids_to_numpy(table["exact"])) if settings["exact"] else np.empty((0, 2), dtype=np.int64)
+    twins = (
+        _exact_pairs(ids_to_numpy(table["exact"]))
+        if settings["exact"]
+        else np.empty((0, 2), dtype=np.int64)
+    )
     near, candidates, capped = np.empty((0, 2), dtype=np.int64), 0, 0
     scores = np.empty(0)
     if settings["near"]:
@@ -169,7 +207,11 @@ def _order(ids: np.ndarray) -> np.ndarray:
 
 
 def _values(column: Any, width: int) -> np.ndarray:
-    flat = np.concatenate([chunk.flatten().to_numpy() for chunk in column.chunks]) if column.num_chunks else np.empty(0)
+    flat = (
+        np.concatenate([chunk.flatten().to_numpy() for chunk in column.chunks])
+        if column.num_chunks
+        else np.empty(0)
+    )
     return flat.reshape(-1, width).astype(np.uint64, copy=False)
 
 
@@ -177,14 +219,26 @@ def _exact_pairs(hashes: np.ndarray) -> np.ndarray:
     """Return [smallest ordinal of the class, other member] for every class of equal hashes."""
     order = np.lexsort((np.arange(len(hashes)), hashes[:, 1], hashes[:, 0]))
     ordered = hashes[order]
-    new = np.concatenate([[True], (ordered[1:] != ordered[:-1]).any(axis=1)]) if len(order) else np.empty(0, dtype=bool)
+    new = (
+        np.concatenate([[True], (ordered[1:] != ordered[:-1]).any(axis=1)])
+        if len(order)
+        else np.empty(0, dtype=bool)
+    )
     first = order[new][np.cumsum(new) - 1] if len(order) else order
-    pairs = np.stack([first[~new], order[~new]], axis=1) if len(order) else np.empty((0, 2), dtype=np.int64)
+    pairs = (
+        np.stack([first[~new], order[~new]], axis=1)
+        if len(order)
+        else np.empty((0, 2), dtype=np.int64)
+    )
     return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
 
 
 def _verify(
-    workspace: Workspace, documents: Sequence[Shard], order: np.ndarray, pairs: np.ndarray, width: int
+    workspace: Workspace,
+    documents: Sequence[Shard],
+    order: np.ndarray,
+    pairs: np.ndarray,
+    width: int,
 ) -> np.ndarray:
     """Return the exact shingle Jaccard of candidate pairs, from the texts of the documents among them."""
     if not len(pairs):

@@ -23,7 +23,17 @@ from curate.rules.ruleset import RuleSet, build_rules
 from curate.rules.verdict import evaluate, margins
 from curate.signals.registry import available_columns
 from pipelines.digest import code_digest
-from pipelines.passes.base import Context, PartJob, Parts, Workspace, check_text_hash, finish, part_key, run_parts, tables_of
+from pipelines.passes.base import (
+    Context,
+    PartJob,
+    Parts,
+    Workspace,
+    check_text_hash,
+    finish,
+    part_key,
+    run_parts,
+    tables_of,
+)
 from pipelines.passes.splits import draw_splits
 from pipelines.recipe import Recipe
 
@@ -77,20 +87,29 @@ def run(context: Context) -> Manifest:
     }
     # The split of an earlier version is kept, but is no part of the key: the first verdict on this
     # evidence stands, whatever became current since.
-    key = part_key(code, settings, *(f"{name}:{s.sha256}" for name in sorted(evidence) for s in evidence[name]))
+    key = part_key(
+        code, settings, *(f"{name}:{s.sha256}" for name in sorted(evidence) for s in evidence[name])
+    )
     parent = context.store.current(recipe.name)
     earlier: tuple[Shard, ...] = ()
     if parent is not None:
         earlier = context.store.get_manifest("judge", parent.manifests["judge"]).tables["verdicts"]
-    job = PartJob(key, judge_all, (evidence, settings, recipe.rules.model_dump(mode="json"), earlier))
+    job = PartJob(
+        key, judge_all, (evidence, settings, recipe.rules.model_dump(mode="json"), earlier)
+    )
     (parts,) = run_parts(context, "judge", "verdicts", [job])
     tables = tables_of([parts], "verdicts")
-    conserve(context.store.storage, "judge", manifests["clean"].tables["documents"], tables["verdicts"])
+    conserve(
+        context.store.storage, "judge", manifests["clean"].tables["documents"], tables["verdicts"]
+    )
     manifest = Manifest(
         name="judge",
         settings=settings,
         code=code,
-        parents={name: manifests[name].fingerprint for name in ("measure", "deduplicate", "decontaminate")},
+        parents={
+            name: manifests[name].fingerprint
+            for name in ("measure", "deduplicate", "decontaminate")
+        },
         tables=tables,
         counts=parts.counts,
         info=parts.info,
@@ -116,7 +135,9 @@ def judge_all(
         sources=list(asked["exempt"]),
     )
     passed = evaluate(rules.rules, frame, rules.exemptions)
-    contaminated = _contaminated(workspace, evidence["contamination"], frame, settings["contamination"])
+    contaminated = _contaminated(
+        workspace, evidence["contamination"], frame, settings["contamination"]
+    )
     dropping = contaminated if settings["contamination"]["action"] == "drop" else {}
     standing = _all_true(passed, frame.height)
     for mask in dropping.values():
@@ -147,10 +168,22 @@ def judge_all(
         }
     )
     shards, digests = _write(workspace, verdicts, frame["shard"])
-    counts = {"documents": frame.height, "kept": int(kept.sum()), "dropped": int((~kept).sum()), "sticky_splits": sticky}
+    counts = {
+        "documents": frame.height,
+        "kept": int(kept.sum()),
+        "dropped": int((~kept).sum()),
+        "sticky_splits": sticky,
+    }
     counts |= {f"reason:{name}": int(mask.sum()) for name, mask in reasons.items()}
-    counts |= {f"marked:{name}": int(mask.sum()) for name, mask in contaminated.items() if name not in dropping}
-    counts |= {f"split:{name}": int((kept & (splits == name).to_numpy()).sum()) for name in ("train", "validation", "test")}
+    counts |= {
+        f"marked:{name}": int(mask.sum())
+        for name, mask in contaminated.items()
+        if name not in dropping
+    }
+    counts |= {
+        f"split:{name}": int((kept & (splits == name).to_numpy()).sum())
+        for name in ("train", "validation", "test")
+    }
     return Parts({"verdicts": shards}, counts, {"kept": digests})
 
 
@@ -161,7 +194,9 @@ def _load(workspace: Workspace, evidence: Mapping[str, Sequence[Shard]]) -> pl.D
     for number, (documents, signals) in enumerate(pairs):
         named = read_shard(workspace.storage, documents, ["doc_id", "source"])
         table = read_shard(workspace.storage, signals)
-        check_text_hash("measure", named["doc_id"].combine_chunks(), table["doc_id"].combine_chunks())
+        check_text_hash(
+            "measure", named["doc_id"].combine_chunks(), table["doc_id"].combine_chunks()
+        )
         frame = pl.DataFrame(pl.from_arrow(table.append_column("source", named["source"])))
         frames.append(frame.with_columns(pl.lit(number, pl.Int32).alias("shard")))
     return pl.concat(frames, rechunk=True)
@@ -177,7 +212,9 @@ def _all_true(passed: pl.DataFrame, height: int) -> np.ndarray:
 def _ordinals(frame: pl.DataFrame, ids: pl.Series) -> np.ndarray:
     """Return the row of each id in the frame."""
     rows = pl.DataFrame({"doc_id": frame["doc_id"], "row": np.arange(frame.height)})
-    joined = pl.DataFrame({"doc_id": ids}).join(rows, on="doc_id", how="left", maintain_order="left")
+    joined = pl.DataFrame({"doc_id": ids}).join(
+        rows, on="doc_id", how="left", maintain_order="left"
+    )
     assert joined["row"].null_count() == 0, "evidence names a document that does not exist"
     return joined["row"].to_numpy()
 
@@ -189,7 +226,9 @@ def _contaminated(
     masks: dict[str, np.ndarray] = {}
     for shard in shards:
         rows = pl.DataFrame(pl.from_arrow(read_shard(workspace.storage, shard)))
-        for (name,), group in rows.filter(pl.col("overlap") >= settings["overlap"]).group_by("benchmark", maintain_order=True):
+        for (name,), group in rows.filter(pl.col("overlap") >= settings["overlap"]).group_by(
+            "benchmark", maintain_order=True
+        ):
             mask = masks.setdefault(str(name), np.zeros(frame.height, dtype=bool))
             at = _ordinals(frame, group["doc_id"])
             check_text_hash("decontaminate", frame["text_hash"].gather(at), group["text_hash"])
@@ -197,7 +236,9 @@ def _contaminated(
     return dict(sorted(masks.items()))
 
 
-def _edges(workspace: Workspace, shards: Sequence[Shard], frame: pl.DataFrame) -> dict[str, np.ndarray]:
+def _edges(
+    workspace: Workspace, shards: Sequence[Shard], frame: pl.DataFrame
+) -> dict[str, np.ndarray]:
     """Return the verified edges as row numbers, and every row's cluster label (a row number)."""
     labels = np.arange(frame.height)
     empty = np.empty((0, 2), dtype=np.int64)
@@ -222,8 +263,10 @@ def _rank(frame: pl.DataFrame, keep: str) -> np.ndarray:
     """Return each row's place in the keep order, 0 for the most wanted."""
     order = parse_order(keep, available_columns())
     columns = [name for name, _ in order]
-    ordered = frame.select(*columns).with_row_index("row").sort(
-        columns, descending=[down for _, down in order], nulls_last=True, maintain_order=True
+    ordered = (
+        frame.select(*columns)
+        .with_row_index("row")
+        .sort(columns, descending=[down for _, down in order], nulls_last=True, maintain_order=True)
     )
     rank = np.empty(frame.height, dtype=np.int64)
     rank[ordered["row"].to_numpy()] = np.arange(frame.height)
@@ -235,13 +278,18 @@ def _reasons(reasons: Mapping[str, np.ndarray], height: int) -> pl.Series:
         return pl.Series([[]] * height, dtype=pl.List(pl.String))
     flags = pl.DataFrame({name: pl.Series(mask) for name, mask in reasons.items()})
     listed = pl.concat_list(
-        pl.when(pl.col(name)).then(pl.lit(name)).otherwise(pl.lit(None, pl.String)) for name in reasons
+        pl.when(pl.col(name)).then(pl.lit(name)).otherwise(pl.lit(None, pl.String))
+        for name in reasons
     )
     return flags.select(listed.list.drop_nulls().alias("reasons"))["reasons"]
 
 
 def _gather_or_null(ids: pl.Series, rows: np.ndarray) -> pl.Series:
-    return ids.gather(np.maximum(rows, 0)).set(pl.Series(rows < 0), None) if (rows < 0).any() else ids.gather(rows)
+    return (
+        ids.gather(np.maximum(rows, 0)).set(pl.Series(rows < 0), None)
+        if (rows < 0).any()
+        else ids.gather(rows)
+    )
 
 
 def _margins(rules: RuleSet, frame: pl.DataFrame) -> pl.Series:
@@ -256,8 +304,10 @@ def _margins(rules: RuleSet, frame: pl.DataFrame) -> pl.Series:
 def _guard_sources(sources: pl.Series, near: np.ndarray, limit: float | None) -> None:
     if limit is None:
         return
-    lost = pl.DataFrame({"source": sources, "near": pl.Series(near)}).group_by("source").agg(
-        pl.len().alias("documents"), pl.col("near").sum()
+    lost = (
+        pl.DataFrame({"source": sources, "near": pl.Series(near)})
+        .group_by("source")
+        .agg(pl.len().alias("documents"), pl.col("near").sum())
     )
     for name, documents, count in lost.sort("source").iter_rows():
         if documents >= _GUARDED_SOURCE and count > limit * documents:
@@ -267,10 +317,14 @@ def _guard_sources(sources: pl.Series, near: np.ndarray, limit: float | None) ->
             )
 
 
-def _write(workspace: Workspace, verdicts: pl.DataFrame, shard: pl.Series) -> tuple[list[Shard], list[str]]:
+def _write(
+    workspace: Workspace, verdicts: pl.DataFrame, shard: pl.Series
+) -> tuple[list[Shard], list[str]]:
     """Write one verdict shard per document shard, with the digest of what it keeps."""
     written, digests = [], []
-    for part in verdicts.with_columns(shard=shard).partition_by("shard", maintain_order=True, include_key=False):
+    for part in verdicts.with_columns(shard=shard).partition_by(
+        "shard", maintain_order=True, include_key=False
+    ):
         kept = part.filter("kept")
         digests.append(fingerprint(*kept["doc_id"].to_list(), *kept["split"].to_list()))
         with workspace.writer("verdicts") as writer:

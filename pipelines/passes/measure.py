@@ -6,7 +6,17 @@ from curate import signals
 from curate.corpus.manifest import Manifest, conserve
 from curate.corpus.shard import Shard, iter_batches
 from pipelines.digest import code_digest
-from pipelines.passes.base import Context, PartJob, Parts, Workspace, add_counts, finish, part_key, run_parts, tables_of
+from pipelines.passes.base import (
+    Context,
+    PartJob,
+    Parts,
+    Workspace,
+    add_counts,
+    finish,
+    part_key,
+    run_parts,
+    tables_of,
+)
 from pipelines.passes.modules import submodules
 
 __all__ = ["measure_shard", "run"]
@@ -17,7 +27,10 @@ def run(context: Context) -> Manifest:
     began = time.monotonic()
     cleaned = context.manifests["clean"]
     code = code_digest(__name__, *submodules(signals))
-    jobs = [PartJob(part_key(code, {}, shard.sha256), measure_shard, (shard,)) for shard in cleaned.tables["documents"]]
+    jobs = [
+        PartJob(part_key(code, {}, shard.sha256), measure_shard, (shard,))
+        for shard in cleaned.tables["documents"]
+    ]
     parts = run_parts(context, "measure", "signals", jobs)
     tables = tables_of(parts, "signals")
     conserve(context.store.storage, "measure", cleaned.tables["documents"], tables["signals"])
@@ -41,7 +54,9 @@ def measure_shard(workspace: Workspace, shard: Shard) -> Parts:
     tables = []
     for batch in iter_batches(workspace.storage, shard, ["doc_id", "text_hash", "text"]):
         measured = measure(batch.column("text"))
-        identity = pa.table({"doc_id": batch.column("doc_id"), "text_hash": batch.column("text_hash")})
+        identity = pa.table(
+            {"doc_id": batch.column("doc_id"), "text_hash": batch.column("text_hash")}
+        )
         for name in measured.column_names:
             identity = identity.append_column(name, measured[name])
         tables.append(identity)

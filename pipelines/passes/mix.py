@@ -13,7 +13,16 @@ from curate.corpus.shard import Shard, read_shard
 from curate.mixture.draws import plan_draws
 from curate.tokens.shards import token_lengths
 from pipelines.digest import code_digest
-from pipelines.passes.base import Context, PartJob, Parts, Workspace, finish, part_key, run_parts, tables_of
+from pipelines.passes.base import (
+    Context,
+    PartJob,
+    Parts,
+    Workspace,
+    finish,
+    part_key,
+    run_parts,
+    tables_of,
+)
 
 __all__ = ["draw", "run"]
 
@@ -31,7 +40,9 @@ def run(context: Context) -> Manifest:
         "seed": recipe.seed,
     }
     shards = tokenized.tables["tokens"]
-    job = PartJob(part_key(code, settings, *(shard.sha256 for shard in shards)), draw, (shards, settings))
+    job = PartJob(
+        part_key(code, settings, *(shard.sha256 for shard in shards)), draw, (shards, settings)
+    )
     (parts,) = run_parts(context, "mix", "draw", [job])
     manifest = Manifest(
         name="mix",
@@ -56,7 +67,9 @@ def draw(workspace: Workspace, shards: Sequence[Shard], settings: Mapping[str, A
         sources = pa.compute.index_in(table["source"].filter(train), pa.array(names))
         codes.append(sources.to_numpy())
         lengths.append(token_lengths(table)[train.to_numpy()])
-    doc_ids = pa.chunked_array([chunk for column in ids for chunk in column.chunks], pa.binary(16)).combine_chunks()
+    doc_ids = pa.chunked_array(
+        [chunk for column in ids for chunk in column.chunks], pa.binary(16)
+    ).combine_chunks()
     domain = np.concatenate(codes) if codes else np.empty(0, dtype=np.int64)
     tokens = np.concatenate(lengths) if lengths else np.empty(0, dtype=np.int64)
     draws = plan_draws(

@@ -9,4 +9,7 @@ __all__ = ["submodules"]
 def submodules(package: ModuleType) -> list[str]:
     """Return the full names of a package's modules, itself first, without importing them."""
     prefix = f"{package.__name__}."
-    return [package.__name__, *sorted(module.name for module in pkgutil.iter_modules(package.__path__, prefix))]
+    return [
+        package.__name__,
+        *sorted(module.name for module in pkgutil.iter_modules(package.__path__, prefix)),
+    ]

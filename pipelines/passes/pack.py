@@ -17,7 +17,17 @@ from curate.corpus.shard import Shard, read_shard
 from curate.tokens.packing import pack, pack_stats
 from curate.tokens.shards import token_lengths
 from pipelines.digest import code_digest
-from pipelines.passes.base import Context, PartJob, Parts, Workspace, add_counts, finish, part_key, run_parts, tables_of
+from pipelines.passes.base import (
+    Context,
+    PartJob,
+    Parts,
+    Workspace,
+    add_counts,
+    finish,
+    part_key,
+    run_parts,
+    tables_of,
+)
 
 __all__ = ["SPLITS", "pack_group", "run"]
 
@@ -39,7 +49,13 @@ def run(context: Context) -> Manifest:
     jobs = []
     for first, group in _groups(tokenized.tables["tokens"]):
         content = [shard.sha256 for shard in group] + ([draws.sha256] if draws else [])
-        jobs.append(PartJob(part_key(code, [settings, first], *content), pack_group, (first, group, draws, settings)))
+        jobs.append(
+            PartJob(
+                part_key(code, [settings, first], *content),
+                pack_group,
+                (first, group, draws, settings),
+            )
+        )
     parts = run_parts(context, "pack", "rows", jobs)
     counts = add_counts(parts)
     assert counts["train_tokens"] == mixed.counts["drawn_tokens"], "packing loses no token"
@@ -68,11 +84,21 @@ def _groups(shards: Sequence[Shard]) -> list[tuple[int, list[Shard]]]:
 
 
 def pack_group(
-    workspace: Workspace, first: int, shards: Sequence[Shard], draws: Shard | None, settings: Mapping[str, Any]
+    workspace: Workspace,
+    first: int,
+    shards: Sequence[Shard],
+    draws: Shard | None,
+    settings: Mapping[str, Any],
 ) -> Parts:
     """Job: pack the documents of one group, each split into its own plan."""
     storage = workspace.storage
-    columns: dict[str, list[np.ndarray]] = {"length": [], "shard": [], "document": [], "source": [], "split": []}
+    columns: dict[str, list[np.ndarray]] = {
+        "length": [],
+        "shard": [],
+        "document": [],
+        "source": [],
+        "split": [],
+    }
     ids: list[Any] = []
     for ordinal, shard in enumerate(shards, first):
         table = read_shard(storage, shard)
@@ -101,7 +127,11 @@ def pack_group(
             seed=settings["seed"],
         )
         stats = pack_stats(plan, settings["row_tokens"])
-        counts |= {f"{split}_rows": stats.rows, f"{split}_tokens": stats.tokens, f"{split}_waste": stats.waste_tokens}
+        counts |= {
+            f"{split}_rows": stats.rows,
+            f"{split}_tokens": stats.tokens,
+            f"{split}_waste": stats.waste_tokens,
+        }
         with workspace.writer(f"plan_{split}", SCHEMAS["plan"], kind="arrow") as writer:
             writer.write(plan)
             tables[f"plan_{split}"] = [writer.commit()]

@@ -21,7 +21,11 @@ _NAMES = np.array(["train", "validation", "test"])
 
 
 def draw_splits(
-    storage: Storage, ids: pl.Series, labels: np.ndarray, settings: Mapping[str, Any], earlier: Sequence[Shard]
+    storage: Storage,
+    ids: pl.Series,
+    labels: np.ndarray,
+    settings: Mapping[str, Any],
+    earlier: Sequence[Shard],
 ) -> tuple[pl.Series, int]:
     """Return each document's split, and how many clusters an earlier version decided.
 
@@ -34,13 +38,17 @@ def draw_splits(
     """
     clusters, member = np.unique(labels, return_inverse=True)
     validation, test = settings["split"]["validation"], settings["split"]["test"]
-    draws = np.array([_uniform(settings["seed"], doc_id) for doc_id in ids.gather(clusters).to_list()])
+    draws = np.array(
+        [_uniform(settings["seed"], doc_id) for doc_id in ids.gather(clusters).to_list()]
+    )
     code = np.where(draws < validation, 1, np.where(draws < validation + test, 2, 0))
     sticky = np.zeros(len(clusters), dtype=np.int64)
     rows = pl.DataFrame({"doc_id": ids, "cluster": member})
     for shard in earlier:
         table = pl.DataFrame(pl.from_arrow(read_shard(storage, shard, ["doc_id", "split"])))
-        held = table.filter(pl.col("split") != "train").join(rows, on="doc_id", how="inner", maintain_order="left")
+        held = table.filter(pl.col("split") != "train").join(
+            rows, on="doc_id", how="inner", maintain_order="left"
+        )
         codes = (held["split"] == "test").to_numpy().astype(np.int64) + 1
         np.maximum.at(sticky, held["cluster"].to_numpy(), codes)
     moved = int((sticky > code).sum())

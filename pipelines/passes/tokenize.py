@@ -20,9 +20,25 @@ from curate.corpus.identity import canonical_json, fingerprint
 from curate.corpus.manifest import Manifest, conserve
 from curate.corpus.shard import Shard, iter_batches, read_shard
 from curate.tokens.shards import token_schema, token_table
-from curate.tokens.tokenizer import encode, load_tokenizer, sample_for_training, token_bytes, train_bpe
+from curate.tokens.tokenizer import (
+    encode,
+    load_tokenizer,
+    sample_for_training,
+    token_bytes,
+    train_bpe,
+)
 from pipelines.digest import code_digest
-from pipelines.passes.base import Context, PartJob, Parts, Workspace, add_counts, finish, part_key, run_parts, tables_of
+from pipelines.passes.base import (
+    Context,
+    PartJob,
+    Parts,
+    Workspace,
+    add_counts,
+    finish,
+    part_key,
+    run_parts,
+    tables_of,
+)
 from pipelines.recipe import TokenizerSpec
 
 __all__ = ["encode_shard", "fit_tokenizer", "run"]
@@ -38,7 +54,9 @@ def run(context: Context) -> Manifest:
     kept = judged.info["kept"]
     jobs = [
         PartJob(
-            part_key(code, {}, shard.sha256, digest, tokenizer["sha256"]), encode_shard, (shard, verdict, tokenizer)
+            part_key(code, {}, shard.sha256, digest, tokenizer["sha256"]),
+            encode_shard,
+            (shard, verdict, tokenizer),
         )
         for shard, verdict, digest in zip(documents, verdicts, kept, strict=True)
     ]
@@ -54,20 +72,31 @@ def run(context: Context) -> Manifest:
         parents={"clean": cleaned.fingerprint, "judge": judged.fingerprint},
         tables=tables,
         counts=counts,
-        info={"tokenizer": tokenizer, "sources": [source.name for source in context.recipe.sources]},
+        info={
+            "tokenizer": tokenizer,
+            "sources": [source.name for source in context.recipe.sources],
+        },
     )
     return finish(context, manifest, began)
 
 
-def _tokenizer(context: Context, code: str, documents: Sequence[Shard], verdicts: Sequence[Shard]) -> dict[str, Any]:
+def _tokenizer(
+    context: Context, code: str, documents: Sequence[Shard], verdicts: Sequence[Shard]
+) -> dict[str, Any]:
     """Return {path, sha256, vocab_size, specials} of the tokenizer in use."""
     spec = context.recipe.tokenize.tokenizer
     if spec.path is not None:
         data = read_tokenizer(spec, context.recipe.base)
         key = part_key(code, "given", fingerprint(data))
-        (given,) = run_parts(context, "tokenize", "load", [PartJob(key, publish_tokenizer, (data,))])
+        (given,) = run_parts(
+            context, "tokenize", "load", [PartJob(key, publish_tokenizer, (data,))]
+        )
         return dict(given.info["tokenizer"])
-    wanted = {"vocab_size": spec.vocab_size, "sample_bytes": spec.sample_bytes, "seed": context.recipe.seed}
+    wanted = {
+        "vocab_size": spec.vocab_size,
+        "sample_bytes": spec.sample_bytes,
+        "seed": context.recipe.seed,
+    }
     pins = context.store.pins("tokenize", fingerprint(context.recipe.name, canonical_json(wanted)))
     length = pins.length()
     if length and not context.refit:
@@ -89,7 +118,9 @@ def read_tokenizer(spec: TokenizerSpec, base: str) -> bytes:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise InputError(f"tokenize.tokenizer.path: cannot read {spec.path}: {error.strerror}") from None
+        raise InputError(
+            f"tokenize.tokenizer.path: cannot read {spec.path}: {error.strerror}"
+        ) from None
     load_tokenizer(data)
     return data
 
@@ -116,15 +147,24 @@ def publish_tokenizer(workspace: Workspace, data: bytes) -> Parts:
 
 
 def fit_tokenizer(
-    workspace: Workspace, documents: Sequence[Shard], verdicts: Sequence[Shard], wanted: Mapping[str, Any]
+    workspace: Workspace,
+    documents: Sequence[Shard],
+    verdicts: Sequence[Shard],
+    wanted: Mapping[str, Any],
 ) -> Parts:
     """Job: train byte-level BPE on a byte-weighted sample of the kept training documents."""
     storage = workspace.storage
     columns = ["doc_id", "source", "kept", "split", "num_bytes"]
     judged = pa.concat_tables([read_shard(storage, shard, columns) for shard in verdicts])
-    usable = pc.and_(judged["kept"], pc.equal(judged["split"], "train")).combine_chunks().to_numpy(zero_copy_only=False)
+    usable = (
+        pc.and_(judged["kept"], pc.equal(judged["split"], "train"))
+        .combine_chunks()
+        .to_numpy(zero_copy_only=False)
+    )
     if not usable.any():
-        raise InputError("no document is kept for training, so there is nothing to train a tokenizer on; see the verdicts")
+        raise InputError(
+            "no document is kept for training, so there is nothing to train a tokenizer on; see the verdicts"
+        )
     train = judged.filter(pa.array(usable)).combine_chunks()
     codes = train["source"].combine_chunks().dictionary_encode().indices.to_numpy()
     chosen = sample_for_training(
@@ -149,7 +189,9 @@ def fit_tokenizer(
     return publish_tokenizer(workspace, train_bpe(texts(), vocab_size=wanted["vocab_size"]))
 
 
-def encode_shard(workspace: Workspace, shard: Shard, verdict: Shard, tokenizer: Mapping[str, Any]) -> Parts:
+def encode_shard(
+    workspace: Workspace, shard: Shard, verdict: Shard, tokenizer: Mapping[str, Any]
+) -> Parts:
     """Job: encode one shard's kept documents."""
     storage = workspace.storage
     data = storage.read(tokenizer["path"])
@@ -176,12 +218,20 @@ def encode_shard(workspace: Workspace, shard: Shard, verdict: Shard, tokenizer: 
             values, offsets = encode(model, texts)
             sizes = pc.binary_length(texts).to_numpy(zero_copy_only=False).astype(np.int64)
             writer.write(
-                token_table(rows.column("doc_id"), rows.column("source"), split, sizes, values=values, offsets=offsets)
+                token_table(
+                    rows.column("doc_id"),
+                    rows.column("source"),
+                    split,
+                    sizes,
+                    values=values,
+                    offsets=offsets,
+                )
             )
             tokens += len(values)
             num_bytes += int(sizes.sum())
         written = writer.commit()
         listed = ids.commit()
     return Parts(
-        {"tokens": [written], "kept": [listed]}, {"documents": written.rows, "tokens": tokens, "bytes": num_bytes}
+        {"tokens": [written], "kept": [listed]},
+        {"documents": written.rows, "tokens": tokens, "bytes": num_bytes},
     )

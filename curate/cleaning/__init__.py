@@ -1,0 +1,1 @@
+"""Text revisions: one file per step; `curate.cleaning.clean` finds and applies them."""

@@ -1,0 +1,45 @@
+"""Where the words of a text are, in UTF-8 bytes of that text.
+
+Word hashes know a word's number and not its place, for the fold changes lengths. Places are needed
+for matched documents only, so they are worked out again from the text, with the same fold.
+"""
+
+import numpy as np
+
+from curate.kernels.fold import fold_character
+
+__all__ = ["word_spans"]
+
+_MARK, _SEPARATOR, _LETTER = 0, 1, 2
+
+
+def word_spans(text: str) -> tuple[np.ndarray, np.ndarray]:
+    r"""Return the first byte and the byte after the last of every word, int64 [num_words] each.
+
+    Word i is the one whose hash is number i of `curate.kernels.words.word_hashes`. Combining marks
+    at its end belong to it.
+
+    >>> [span.tolist() for span in word_spans("\u00c9t\u00e9, 2nd")]
+    [[0, 7], [5, 10]]
+    """
+    points = np.frombuffer(text.encode("utf-32-le"), dtype="<u4")
+    alphabet, letters = np.unique(points, return_inverse=True)
+    kind = np.array([_kind(chr(point)) for point in alphabet], dtype=np.int8)[letters]
+    width = 1 + (points >= 0x80).astype(np.int64) + (points >= 0x800) + (points >= 0x10000)
+    stop = np.cumsum(width)
+    start = stop - width
+    solid = np.flatnonzero(kind != _MARK)
+    inside = np.concatenate([[False], kind[solid] == _LETTER, [False]])
+    first = solid[np.flatnonzero(inside[1:-1] & ~inside[:-2])]
+    last = solid[np.flatnonzero(inside[1:-1] & ~inside[2:])]
+    # Marks that follow the last letter directly are part of the word.
+    bare = np.concatenate([np.flatnonzero(kind != _MARK), [len(points)]])
+    after = bare[np.searchsorted(bare, last, side="right")]
+    return start[first], stop[after - 1]
+
+
+def _kind(character: str) -> int:
+    folded = fold_character(character)
+    if not folded:
+        return _MARK
+    return _SEPARATOR if folded == "\0" else _LETTER

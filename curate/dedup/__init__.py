@@ -1,0 +1,1 @@
+"""Exact and near duplicates: hashes, signatures, candidates, verified edges, who stays."""

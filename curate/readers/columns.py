@@ -1,0 +1,212 @@
+"""Which column is the text, the key, the url, the licence; everything else becomes `meta`.
+
+The recipe's `columns:` says so once for every format. A column that the recipe names must exist;
+the defaults `text`, `id`, `url`, `license` apply when it says nothing, and only `text` must exist.
+
+>>> Columns.from_options({"columns": {"text": ["question", "answer"], "key": None}}).text
+('question', 'answer')
+"""
+
+import datetime
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import orjson
+
+from curate.corpus.errors import InputError, did_you_mean, one_of
+
+__all__ = ["Columns", "Problem", "Row", "as_json", "map_record", "scalar_text", "text_of"]
+
+_FIELDS = ("text", "key", "url", "license", "meta")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """The mapping from a source's columns to a document's fields.
+
+    Attributes:
+        text: the text column, or several whose parts are joined with one newline.
+        joined: the recipe gave a list, so null parts are skipped and numbers become text.
+        key, url, license: column names; None: there is none.
+        meta: the columns that go to `meta`; None: all that are not mapped.
+        named: the columns that the recipe itself names, which therefore must exist.
+    """
+
+    text: tuple[str, ...] = ("text",)
+    joined: bool = False
+    key: str | None = "id"
+    url: str | None = "url"
+    license: str | None = "license"
+    meta: tuple[str, ...] | None = None
+    named: frozenset[str] = frozenset({"text"})
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any]) -> "Columns":
+        """Read the `columns` option: a mapping, or just the text column(s).
+
+        Raises:
+            InputError: an unknown field, or a name that is not a string.
+        """
+        given = options.get("columns") or {}
+        if isinstance(given, (str, list, tuple)):
+            given = {"text": given}
+        if not isinstance(given, Mapping):
+            raise InputError(f"columns is {given!r}; write a mapping such as {{text: body}}.")
+        for name in given:
+            if name not in _FIELDS:
+                raise InputError(one_of("field in columns", str(name), _FIELDS))
+        text = given.get("text", "text")
+        joined = isinstance(text, (list, tuple))
+        texts = tuple(text) if joined else (text,)
+        if not texts or not all(isinstance(name, str) and name for name in texts):
+            raise InputError(f"columns.text is {text!r}; give a column name or a list of them.")
+        single = {name: given[name] for name in ("key", "url", "license") if name in given}
+        for name, column in single.items():
+            if column is not None and not (isinstance(column, str) and column):
+                raise InputError(f"columns.{name} is {column!r}; give a column name, or null.")
+        meta = given.get("meta")
+        if meta is not None and not (
+            isinstance(meta, (list, tuple)) and all(isinstance(name, str) for name in meta)
+        ):
+            raise InputError(f"columns.meta is {meta!r}; give a list of column names, or null.")
+        return cls(
+            text=texts,
+            joined=joined,
+            meta=None if meta is None else tuple(meta),
+            named=frozenset([*texts, *filter(None, single.values()), *(meta or ())]),
+            **single,
+        )
+
+    def require(self, names: Collection[str], where: str) -> None:
+        """Check that every column the recipe names is one of `names`.
+
+        Raises:
+            InputError: names the missing column, the columns there are, and the nearest.
+        """
+        for column in sorted(self.named):
+            if column not in names:
+                raise self.missing(column, names, where)
+
+    def missing(self, column: str, names: Collection[str], where: str) -> InputError:
+        """Build the error for a column that is not there."""
+        shown = ", ".join(sorted(names)[:40]) or "none"
+        hint = did_you_mean(column, names)
+        todo = " Say which one holds the text: columns: {text: NAME}." if column == "text" else ""
+        return InputError(
+            f"{where} has no column {column!r}; its columns are: {shown}.{hint}{todo}"
+        )
+
+    @cached_property
+    def mapped(self) -> frozenset[str]:
+        """The columns that a field of the document takes."""
+        return frozenset([*self.text, *filter(None, (self.key, self.url, self.license))])
+
+    def meta_of(self, names: Collection[str]) -> list[str]:
+        """Return the columns among `names` that go to meta, sorted."""
+        if self.meta is not None:
+            return sorted(set(self.meta) & set(names))
+        return sorted(set(names) - self.mapped)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why a record has no text."""
+
+    reason: str
+    detail: str
+
+
+def _default(value: object) -> object:
+    """Turn what JSON has no word for into text; bytes are left out, with their length told."""
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return f"<{len(value)} bytes>"
+    if isinstance(value, tuple):
+        return list(value)
+    return str(value)
+
+
+def as_json(value: object) -> str:
+    """Return compact JSON: sorted keys, NaN as null, dates in ISO format, bytes as their length.
+
+    Raises:
+        TypeError: nested too deeply (orjson stops at 254 levels).
+
+    >>> as_json({"b": float("nan"), "a": b"xyz"})
+    '{"a":"<3 bytes>","b":null}'
+    """
+    return orjson.dumps(value, default=_default, option=orjson.OPT_SORT_KEYS).decode()
+
+
+def scalar_text(value: object) -> str | None:
+    """Return a value as the text of a key, url or licence; an empty one is none.
+
+    >>> scalar_text(12), scalar_text(1.5), scalar_text(""), scalar_text(b"ab")
+    ('12', '1.5', None, '6162')
+    """
+    if value is None or isinstance(value, str):
+        return value or None
+    if isinstance(value, bytes):
+        return value.hex() or None
+    if isinstance(value, (datetime.date, datetime.time)):
+        return value.isoformat()
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    text = as_json(value)
+    return None if text == "null" else text
+
+
+def _part(value: object) -> str | Problem:
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, (bool, int, float)):
+        return scalar_text(value) or ""
+    if isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
+        return "\n".join(filter(None, value))
+    return Problem("text_not_string", f"a text column holds {type(value).__name__}")
+
+
+def text_of(columns: Columns, record: Mapping[str, Any]) -> str | Problem:
+    """Return the record's text, or why it has none."""
+    if not columns.joined:
+        text = record.get(columns.text[0])
+        if isinstance(text, str) and text:
+            return text
+        if text is None or text == "":
+            state = "is missing" if columns.text[0] not in record else "is null"
+            return Problem("no_text", f"{columns.text[0]} {'is empty' if text == '' else state}")
+        return Problem(
+            "text_not_string", f"{columns.text[0]} is {type(text).__name__}, not a string"
+        )
+    parts = []
+    for name in columns.text:
+        part = _part(record.get(name))
+        if isinstance(part, Problem):
+            return Problem(part.reason, f"{name}: {part.detail}")
+        if part:
+            parts.append(part)
+    return "\n".join(parts) or Problem("no_text", f"nothing in {', '.join(columns.text)}")
+
+
+Row = tuple[str, str | None, str | None, str | None, str | None]
+
+
+def map_record(columns: Columns, record: dict[str, Any]) -> Row | Problem:
+    """Map one record to (text, key, url, license, meta), or say why it cannot be."""
+    text = text_of(columns, record)
+    if isinstance(text, Problem):
+        return text
+    try:
+        rest = {name: record[name] for name in columns.meta_of(record)}
+        return (
+            text,
+            scalar_text(record.get(columns.key)) if columns.key else None,
+            scalar_text(record.get(columns.url)) if columns.url else None,
+            scalar_text(record.get(columns.license)) if columns.license else None,
+            as_json(rest) if rest else None,
+        )
+    except TypeError:
+        return Problem("invalid_json", "nested more than 254 levels deep")

@@ -1,0 +1,1 @@
+"""Rules: KEEP predicates over signals, presets that name their reference, and the verdict query."""

@@ -1,0 +1,1 @@
+"""Measurements: one file per family; `curate.signals.registry` finds and runs them."""

@@ -1,0 +1,1 @@
+"""Text to tokens, token shards and the pack plan."""

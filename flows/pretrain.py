@@ -1,0 +1,104 @@
+"""The flow that pretrains on a corpus version: `preceptor train` in a process of its own.
+
+A run's identity follows from the corpus and the configuration, so that the same event twice trains
+once, and a run that was interrupted goes on from its newest checkpoint.
+"""
+
+import os
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+from prefect import flow, get_run_logger
+
+import pipelines
+from flows.failures import CommandFailedError, in_short
+from pipelines.corpus import open_corpus
+from pipelines.training import finished, load_config, prepare_run
+
+__all__ = ["pretrain", "stream", "training_command"]
+
+_LAST_LINES = 12
+_MAX_LINE_CHARS = 4000
+_GRACE_SECONDS = 20.0
+
+
+def training_command(
+    corpus: str, config: str | None, store: str, runs: str | None = None
+) -> list[str]:
+    """Return the command: an absolute file and `-P`, so that no module of the user's folder wins.
+
+    >>> training_command("archive@3", None, "store")[-5:]
+    ['train', '--corpus', 'archive@3', '--store', 'store']
+    """
+    main = Path(pipelines.__file__).resolve().with_name("__main__.py")
+    configs = [] if config is None else [config]
+    folders = [] if runs is None else ["--runs", runs]
+    options = ["--corpus", corpus, "--store", store, *folders]
+    return [sys.executable, "-P", str(main), "train", *configs, *options]
+
+
+def stream(command: list[str], log: Callable[[str], object]) -> None:
+    """Run a command, handing on what it prints line by line.
+
+    However this ends, the command has ended too.
+
+    Raises:
+        CommandFailedError: the command's exit status is not 0.
+    """
+    last: deque[str] = deque(maxlen=_LAST_LINES)
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+        env=os.environ | {"PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"},
+    ) as process:
+        assert process.stdout is not None, "it is a pipe"
+        try:
+            for line in process.stdout:
+                if text := line.rstrip()[:_MAX_LINE_CHARS]:
+                    last.append(text)
+                    log(text)
+        except BaseException:
+            _end(process)
+            raise
+    if process.returncode:
+        said = "\n".join(last) or "it printed nothing"
+        raise CommandFailedError(f"training ended with exit status {process.returncode}:\n{said}")
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """Ask a process to end, so that it can write a checkpoint; insist after some seconds."""
+    process.terminate()
+    try:
+        process.wait(_GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+
+
+@flow(name="pretrain", flow_run_name="pretrain on {corpus}", persist_result=False)
+@in_short
+def pretrain(
+    corpus: str, config: str | None = None, store: str = ".preceptor", runs: str | None = None
+) -> str:
+    """Train on a corpus version unless that is done already; return the run's folder.
+
+    Args:
+        corpus: NAME@VERSION, or NAME for its current version.
+        config: path of a training configuration (YAML); by default the trainer's own settings.
+        store: folder or uri.
+        runs: folder of runs; by default in the store, which must then be local.
+    """
+    logger = get_run_logger()
+    version = open_corpus(corpus, store=store)
+    run = prepare_run(version, load_config(config), runs)
+    if finished(run):
+        logger.info("%s is already trained: %s", version.version, run.parent)
+    else:
+        stream(training_command(str(version.version), config, store, runs), logger.info)
+    return str(run.parent)

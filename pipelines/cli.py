@@ -1,0 +1,382 @@
+"""The command line. Every import that costs time is inside the command that needs it."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from curate.corpus.errors import InputError, IntegrityError
+
+app = typer.Typer(
+    name="preceptor",
+    help="Engineer the corpus that teaches your model: curate, explain, version, pack, train.",
+    epilog="A first try: `preceptor demo`. Your own data: `preceptor init FOLDER`, then `preceptor run FOLDER/recipe.yaml`.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+StoreOption = Annotated[
+    str,
+    typer.Option(
+        "--store",
+        envvar="PRECEPTOR_STORE",
+        help="The store: a folder or any fsspec uri.",
+        metavar="DIR",
+    ),
+]
+RecipeArgument = Annotated[Path, typer.Argument(help="The recipe.", metavar="RECIPE.yaml")]
+CorpusArgument = Annotated[
+    str, typer.Argument(help="NAME (its current version) or NAME@VERSION.", metavar="CORPUS")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", help="Override a key of the recipe: path.to.key=value.", metavar="KEY=VALUE"
+    ),
+]
+LimitOption = Annotated[
+    int | None, typer.Option("--limit", help="Read at most this many records of each source.")
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        "--workers", help="Worker processes (default: one per core; 1: none beside this one)."
+    ),
+]
+_STORE = ".preceptor"
+
+
+def main() -> None:
+    """Run the command line; refusals end with one or two lines and exit code 2."""
+    try:
+        app()
+    except (InputError, IntegrityError) as error:
+        sys.stderr.write(f"error: {_plain(str(error))}\n")
+        for note in getattr(error, "__notes__", []):
+            sys.stderr.write(f"  {_plain(note)}\n")
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; what is finished is kept, run the same command to go on\n")
+        raise SystemExit(130) from None
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
+    except OSError as error:
+        sys.stderr.write(f"error: {_plain(str(error))}\n")
+        raise SystemExit(2) from None
+
+
+def _plain(text: str) -> str:
+    """Return text that cannot command a terminal."""
+    return "".join(c if c == "\n" or c.isprintable() else "?" for c in text)
+
+
+def _overrides(pairs: list[str] | None) -> dict[str, Any]:
+    import yaml
+
+    values = {}
+    for pair in pairs or []:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise InputError(f"--set wants path.to.key=value, got {pair!r}")
+        try:
+            values[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise InputError(f"--set {key}: {value!r} is not a YAML value") from None
+    return values
+
+
+@app.command(epilog="Example: preceptor init data/ && preceptor run data/recipe.yaml")
+def init(
+    folder: Annotated[Path, typer.Argument(help="The folder that holds the data.")],
+    force: Annotated[bool, typer.Option("--force", help="Replace a recipe that is there.")] = False,
+) -> None:
+    """Write a first recipe for the files found in a folder."""
+    from pipelines.console import say
+    from pipelines.starter import write_recipe
+
+    path, sources, problems = write_recipe(folder, force=force)
+    say(
+        f"{path}: {len(sources)} source{'s' * (len(sources) != 1)}: {', '.join(s['name'] for s in sources)}"
+    )
+    for problem in problems[:10]:
+        say(f"  left out: {problem['path']}: {problem['why']}")
+    if len(problems) > 10:
+        say(f"  ... and {len(problems) - 10} more files left out")
+    say(f"next: preceptor run {path}")
+
+
+@app.command(
+    epilog="Example: preceptor run recipe.yaml --set rules.add.long='num_words >= 50' --workers 2"
+)
+def run(
+    recipe: RecipeArgument,
+    store: StoreOption = _STORE,
+    workers: WorkersOption = None,
+    set_: SetOption = None,
+    limit: LimitOption = None,
+    until: Annotated[
+        str | None, typer.Option("--until", help="Stop after this pass; no version is made.")
+    ] = None,
+    refit: Annotated[
+        bool,
+        typer.Option("--refit", help="Train the tokenizer again instead of using the pinned one."),
+    ] = False,
+) -> None:
+    """Curate a corpus: from raw data to a version in the store."""
+    from pipelines.build import run as build
+    from pipelines.console import Watch, show_outcome
+    from pipelines.engine import engine_for
+
+    with engine_for(workers) as engine, Watch() as watch:
+        outcome = build(
+            recipe,
+            store=store,
+            engine=engine,
+            until=until,
+            refit=refit,
+            observe=watch.observe,
+            overrides=_overrides(set_),
+            limit=limit,
+        )
+    show_outcome(outcome, store)
+
+
+@app.command(
+    epilog="Example: preceptor demo, and the same again: the second time every pass is found done."
+)
+def demo(
+    store: StoreOption = _STORE,
+    workers: WorkersOption = None,
+    minutes: Annotated[float, typer.Option("--minutes", help="Training time.")] = 1.25,
+) -> None:
+    """Curate the text this Python environment holds, write the report, train a small model on it."""
+    from pipelines.demo import run_demo
+
+    run_demo(store, workers=workers, minutes=minutes)
+
+
+@app.command(epilog="Example: preceptor plan recipe.yaml")
+def plan(
+    recipe: RecipeArgument,
+    store: StoreOption = _STORE,
+    set_: SetOption = None,
+    limit: LimitOption = None,
+) -> None:
+    """Say what a run would do and what is already done."""
+    from pipelines.build import plan as look
+    from pipelines.console import show_plan
+
+    show_plan(look(recipe, store=store, overrides=_overrides(set_), limit=limit))
+
+
+@app.command("list", epilog="Examples: preceptor list; preceptor list signals")
+def list_(
+    what: Annotated[
+        str, typer.Argument(help="corpora, readers, signals, rules or objectives.")
+    ] = "corpora",
+    store: StoreOption = _STORE,
+) -> None:
+    """List corpora and their versions, or the readers, signals, rules or objectives there are."""
+    from pipelines.listing import show
+
+    show(what, store)
+
+
+@app.command(
+    epilog="Example: preceptor table demo verdicts --where \"NOT kept AND source = 'licenses'\" --out dropped.csv"
+)
+def table(
+    corpus: CorpusArgument,
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="documents, signals, duplicates, contamination, verdicts, draws or quarantine.",
+            metavar="TABLE",
+        ),
+    ],
+    where: Annotated[
+        str | None,
+        typer.Option("--where", help="A condition in SQL over the table's columns.", metavar="SQL"),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", help="Write all rows to a file: .csv, .jsonl or .parquet.", metavar="FILE"
+        ),
+    ] = None,
+    rows: Annotated[int, typer.Option("--rows", help="Rows to show.", min=0)] = 20,
+    store: StoreOption = _STORE,
+) -> None:
+    """Show a table of a corpus, or write it to a file."""
+    from pipelines.tables import show_table, write_table
+
+    if out is None:
+        show_table(corpus, name, where=where, rows=rows, store=store)
+    else:
+        write_table(corpus, name, where=where, out=out, store=store)
+
+
+@app.command(epilog="Example: preceptor why demo 3f2a  (the first digits of an id will do)")
+def why(
+    corpus: CorpusArgument,
+    doc_id: Annotated[str, typer.Argument(help="The document's id, or its first digits.")],
+    store: StoreOption = _STORE,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+) -> None:
+    """Explain the whole life of one document."""
+    from pipelines.explain import explain
+
+    explain(corpus, doc_id, store=store, as_json=as_json)
+
+
+@app.command(epilog="Example: preceptor verify demo")
+def verify(corpus: CorpusArgument, store: StoreOption = _STORE) -> None:
+    """Re-hash every file, re-count every row, check the conservation laws."""
+    from pipelines.console import say
+    from pipelines.corpus import open_corpus
+    from pipelines.verify import verify as check
+
+    opened = open_corpus(corpus, store=store)
+    files: list[str] = []
+    problems = check(opened, files.append)
+    for problem in problems:
+        say(f"wrong: {problem}")
+    if problems:
+        raise SystemExit(1)
+    counts = opened.manifest("judge").counts
+    say(
+        f"{opened.version} is whole: {len(files)} files, {counts['documents']:,} documents = "
+        f"{counts['kept']:,} kept + {counts['dropped']:,} dropped"
+    )
+
+
+@app.command(epilog="Example: preceptor report demo --out demo.html")
+def report(
+    corpus: CorpusArgument,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="The HTML file (default: in the store).", metavar="FILE"),
+    ] = None,
+    store: StoreOption = _STORE,
+) -> None:
+    """Write the corpus's report: one self-contained HTML file."""
+    from pipelines.console import say
+    from pipelines.corpus import open_corpus
+    from pipelines.paths import report_path
+    from pipelines.report import write_report
+
+    opened = open_corpus(corpus, store=store)
+    say(f"report: {write_report(opened, out or report_path(opened))}")
+
+
+@app.command(
+    epilog="Example: preceptor train config.yaml --corpus demo  (a config may be as short as `depth: 4`)"
+)
+def train(
+    config: Annotated[Path, typer.Argument(help="The training config.", metavar="CONFIG.yaml")],
+    corpus: Annotated[
+        str, typer.Option("--corpus", help="NAME or NAME@VERSION.", metavar="CORPUS")
+    ],
+    runs: Annotated[
+        Path | None,
+        typer.Option("--runs", help="Where runs go (default: in the store).", metavar="DIR"),
+    ] = None,
+    store: StoreOption = _STORE,
+) -> None:
+    """Train a model on a corpus; the same command goes on after an interruption."""
+    from pipelines.console import show_training
+    from pipelines.corpus import open_corpus
+    from pipelines.training import load_config, prepare_run
+
+    show_training(prepare_run(open_corpus(corpus, store=store), load_config(config), runs))
+
+
+@app.command(epilog="Example: preceptor export demo --format parquet --out demo-parquet")
+def export(
+    corpus: CorpusArgument,
+    format_: Annotated[str, typer.Option("--format", help="parquet.", metavar="FORMAT")],
+    out: Annotated[Path, typer.Option("--out", help="A new folder.", metavar="DIR")],
+    store: StoreOption = _STORE,
+) -> None:
+    """Write the kept documents in a format other tools read."""
+    from pipelines.console import say
+    from pipelines.corpus import open_corpus
+    from pipelines.export import export as write
+
+    counts = write(open_corpus(corpus, store=store), format_, out)
+    say(f"{out}: {counts['documents']:,} documents in {counts['files']} files")
+
+
+@app.command(epilog="Example: preceptor schema > recipe.schema.json; preceptor schema train")
+def schema(what: Annotated[str, typer.Argument(help="recipe or train.")] = "recipe") -> None:
+    """Print the JSON schema of the recipe or of the training config."""
+    import json
+
+    from curate.corpus.errors import one_of
+
+    if what == "recipe":
+        from pipelines.recipe import Recipe
+
+        data = {
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            **Recipe.model_json_schema(),
+        }
+    elif what == "train":
+        from train.config import TrainConfig
+
+        data = TrainConfig.json_schema()
+    else:
+        raise InputError(one_of("schema", what, ["recipe", "train"]))
+    typer.echo(json.dumps(data, indent=2))
+
+
+@app.command(epilog="Example: preceptor doctor")
+def doctor(store: StoreOption = _STORE) -> None:
+    """Check versions, disk, device and scheduler."""
+    from pipelines.console import show_findings
+    from pipelines.doctor import checkup
+
+    if show_findings(checkup(store)):
+        raise SystemExit(1)
+
+
+@app.command(epilog="Example: preceptor serve recipe.yaml --cron '0 3 * * *' --train config.yaml")
+def serve(
+    recipe: RecipeArgument,
+    store: StoreOption = _STORE,
+    cron: Annotated[str, typer.Option("--cron", help="When to curate.")] = "0 3 * * *",
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--train", help="Train with this config when a corpus is ready.", metavar="CONFIG.yaml"
+        ),
+    ] = None,
+    workers: Annotated[
+        int, typer.Option("--workers", help="Worker processes of a curating run.", min=1)
+    ] = 1,
+) -> None:
+    """Schedule curating and pretraining with Prefect, on this machine."""
+    import importlib  # the scheduler stands above this package: it imports us, so it is named, not imported
+
+    from pipelines.recipe import load_recipe
+    from pipelines.training import load_config
+
+    load_recipe(recipe)
+    load_config(config)
+    importlib.import_module("flows.serve").serve(
+        str(recipe.absolute()),
+        store=store,
+        cron=cron,
+        train_config=str(config.absolute()) if config else None,
+        workers=workers,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,260 @@
+"""What a person sees in the terminal: progress while a run goes on, and its result in a table."""
+
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Table
+
+from pipelines.passes.base import Event
+
+__all__ = ["Watch", "plain", "say", "show_findings", "show_outcome", "show_plan", "show_training"]
+
+console = Console(highlight=False)
+
+
+def plain(text: str, limit: int | None = None) -> str:
+    """Return text that cannot command a terminal: control and direction characters become dots."""
+    shown = "".join(c if c.isprintable() or c == "\n" else "\N{MIDDLE DOT}" for c in text)
+    return shown if limit is None or len(shown) <= limit else shown[: limit - 3] + "..."
+
+
+def say(text: str) -> None:
+    """Print a line as it is, without markup and without wrapping."""
+    console.print(escape(plain(text)), soft_wrap=True)
+
+
+class Watch:
+    """Progress bars, one line per pass."""
+
+    def __init__(self) -> None:
+        self._progress = Progress(
+            SpinnerColumn(finished_text="[green]ok[/]"),
+            TextColumn("{task.fields[name]:<13}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.description}"),
+            console=console,
+        )
+        self._tasks: dict[str, Any] = {}
+        self._reused: dict[str, int] = {}
+        self._total: dict[str, int] = {}
+        self._before: dict[str, int] = {}
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def observe(self, event: Event) -> None:
+        """Show an event."""
+        name = event.name
+        if event.kind == "note":
+            self._progress.console.print(f"{name}: {escape(plain(event.message))}")
+            return
+        if name not in self._tasks:
+            self._tasks[name] = self._progress.add_task("", total=None, name=name)
+            self._total[name] = self._reused[name] = self._before[name] = 0
+        task = self._tasks[name]
+        if event.kind == "start":
+            self._before[name] = self._total[name]
+            self._total[name] += event.total
+            self._reused[name] += event.reused
+        if event.kind in ("start", "part"):
+            done = self._before[name] + event.done
+            self._progress.update(
+                task, completed=done, total=self._total[name], description=event.stage
+            )
+        else:
+            total, reused = self._total[name], self._reused[name]
+            found = (
+                "found done"
+                if reused == total
+                else f"{reused} of {total} parts found done"
+                if reused
+                else ""
+            )
+            self._progress.update(
+                task, completed=max(total, 1), total=max(total, 1), description=found
+            )
+
+
+def _table(*columns: tuple[str, str], title: str | None = None) -> Table:
+    made = Table(
+        title=title,
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+        header_style="bold",
+        title_style="bold",
+    )
+    for name, justify in columns:
+        made.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    return made
+
+
+def show_outcome(outcome: Any, store: str) -> None:
+    """Print what a run made."""
+    manifests = outcome.manifests
+    if outcome.version is None:
+        last = list(manifests)[-1]
+        counts = ", ".join(f"{name} {count:,}" for name, count in manifests[last].counts.items())
+        say(f"stopped after {last} ({counts}) in {outcome.seconds:.1f} s; no version was made")
+        return
+    from pipelines.corpus import Corpus
+    from pipelines.report import summary
+    from pipelines.store import Store
+
+    facts = summary(Corpus(Store(store), outcome.version))
+    show_summary(facts)
+    state = (
+        "found done, nothing to do"
+        if not outcome.executed
+        else f"{outcome.executed} parts computed"
+    )
+    new = "" if outcome.published else " (unchanged)"
+    console.print(
+        f"[bold]{escape(str(outcome.version))}[/]{new} in {outcome.seconds:.1f} s, {state}"
+    )
+
+
+def show_summary(facts: Mapping[str, Any]) -> None:
+    """Print the small numbers of a corpus: per source, reasons, mixture."""
+    table = _table(
+        ("source", "left"),
+        ("documents", "right"),
+        ("quarantined", "right"),
+        ("kept", "right"),
+        ("kept %", "right"),
+        ("tokens", "right"),
+        ("asked", "right"),
+        ("mixture", "right"),
+        ("epochs", "right"),
+    )
+    for row in facts["sources"]:
+        table.add_row(
+            escape(row["source"]),
+            f"{row['documents']:,}",
+            f"{row['quarantined']:,}",
+            f"{row['kept']:,}",
+            f"{100 * row['kept'] / row['documents']:.1f}" if row["documents"] else "-",
+            f"{row['tokens']:,}",
+            _percent(row.get("asked_share")),
+            _percent(row.get("realised_share")),
+            "-" if row.get("epochs") is None else f"{row['epochs']:.2f}",
+        )
+    console.print(table)
+    reasons = [row for row in facts["reasons"] if row["documents"]]
+    if reasons:
+        told = _table(
+            ("why documents were dropped", "left"), ("documents", "right"), ("~tokens", "right")
+        )
+        for row in sorted(reasons, key=lambda row: -row["documents"])[:12]:
+            told.add_row(escape(row["reason"]), f"{row['documents']:,}", f"{row['tokens']:,}")
+        console.print()
+        console.print(told)
+    console.print()
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f} %"
+
+
+def show_plan(plans: Sequence[Any]) -> None:
+    """Print what a run would do."""
+    table = _table(("pass", "left"), ("state", "left"))
+    for plan in plans:
+        state = {
+            "done": "done",
+            "todo": f"{plan.todo} of {plan.total} parts to do",
+            "unknown": "waits for the pass before",
+        }[plan.state]
+        table.add_row(plan.name, state)
+    console.print(table)
+
+
+def show_findings(findings: Sequence[Any]) -> bool:
+    """Print a check-up; return whether there is a problem."""
+    marks = {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "problem": "[red]problem[/]"}
+    table = _table(("check", "left"), ("", "left"), ("found", "left"))
+    for finding in findings:
+        detail = (
+            finding.detail
+            if finding.status == "ok" or not finding.remedy
+            else f"{finding.detail}. {finding.remedy}"
+        )
+        table.add_row(escape(finding.name), marks[finding.status], escape(plain(detail)))
+    console.print(table)
+    return any(finding.status == "problem" for finding in findings)
+
+
+def show_training(run_json: Any) -> dict[str, Any]:
+    """Train with a progress line; print the held-out result and a sample."""
+    from pipelines.training import finished, train_run
+
+    done = finished(run_json)
+    if done is not None:
+        say(f"already trained: {run_json.parent}")
+        return show_result(done)
+    progress = Progress(
+        SpinnerColumn(finished_text="[green]ok[/]"),
+        TextColumn("train        "),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}"),
+        console=console,
+    )
+    with progress:
+        task = progress.add_task("", total=None)
+
+        def observe(step: int, steps: int, metrics: dict[str, Any]) -> None:
+            parts = [
+                f"loss {metrics['loss']:.3f}" if metrics.get("loss") is not None else "",
+                f"{metrics['bits_per_byte']:.3f} bits/byte"
+                if metrics.get("bits_per_byte") is not None
+                else "",
+                f"{metrics['tokens_per_second']:,.0f} tokens/s"
+                if metrics.get("tokens_per_second") is not None
+                else "",
+            ]
+            progress.update(
+                task, completed=step, total=steps, description=", ".join(p for p in parts if p)
+            )
+
+        result = train_run(run_json, observe)
+    return show_result(result)
+
+
+def show_result(result: dict[str, Any]) -> dict[str, Any]:
+    """Print what a training run achieved."""
+    held_out = result.get("held_out")
+    if held_out:
+        say(held_out["text"])
+    say(
+        f"{result['parameters']:,} parameters, {result['steps']:,} steps, {result['training_seconds']:.0f} s on {result['device']}"
+    )
+    say(f"model: {result['model']}")
+    if result.get("sample"):
+        say("a sample:")
+        for line in plain(result["sample"]).splitlines()[:12]:
+            say(f"  | {line}")
+    return result

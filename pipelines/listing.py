@@ -1,0 +1,123 @@
+"""`preceptor list`: corpora in a store, and the readers, signals, rules and objectives there are."""
+
+import ast
+import importlib.util
+import pkgutil
+from pathlib import Path
+
+from rich.markup import escape
+
+from curate.corpus.errors import one_of
+from pipelines.console import _table, console, plain, say
+from pipelines.store import Store
+
+__all__ = ["show"]
+
+
+def show(what: str, store: str) -> None:
+    """Print a list."""
+    kinds = {
+        "corpora": _corpora,
+        "readers": _readers,
+        "signals": _signals,
+        "rules": _rules,
+        "objectives": _objectives,
+    }
+    if what not in kinds:
+        from curate.corpus.errors import InputError
+
+        raise InputError(one_of("list", what, kinds))
+    kinds[what](store)
+
+
+def _corpora(store: str) -> None:
+    opened = Store(store)
+    names = opened.corpora()
+    if not names:
+        say(f"the store {store} holds no corpus yet; `preceptor demo` makes one")
+        return
+    table = _table(
+        ("corpus", "left"),
+        ("documents", "right"),
+        ("kept", "right"),
+        ("tokens", "right"),
+        ("rows", "right"),
+        ("", "left"),
+    )
+    for name in names:
+        current = opened.current(name)
+        seen = set()
+        for record in opened.versions(name):
+            if record["version"] in seen:
+                continue
+            seen.add(record["version"])
+            manifests = {
+                p: opened.get_manifest(p, record["manifests"][p])
+                for p in ("judge", "tokenize", "pack")
+            }
+            table.add_row(
+                f"{escape(name)}@{record['version']}",
+                f"{manifests['judge'].counts['documents']:,}",
+                f"{manifests['judge'].counts['kept']:,}",
+                f"{manifests['tokenize'].counts.get('tokens', 0):,}",
+                f"{manifests['pack'].counts.get('train_rows', 0):,}",
+                "current" if current is not None and record["version"] == current.number else "",
+            )
+    console.print(table)
+
+
+def _readers(store: str) -> None:
+    del store
+    from curate.readers.registry import readers
+
+    table = _table(("reader", "left"), ("suffixes", "left"))
+    for name, reader in sorted(readers().items()):
+        table.add_row(name, " ".join(reader.suffixes) or "(by format: only)")
+    console.print(table)
+    say("line and CSV formats may be compressed: .gz .zst .bz2 .xz")
+
+
+def _signals(store: str) -> None:
+    del store
+    from curate.signals.registry import available_signals
+
+    table = _table(("signal", "left"), ("type", "left"), ("what it is", "left"))
+    for name, signal in available_signals().items():
+        table.add_row(name, str(signal.dtype), escape(signal.description))
+    console.print(table)
+
+
+def _rules(store: str) -> None:
+    del store
+    from curate.rules.preset import load_preset, preset_names
+
+    for name in preset_names():
+        preset = load_preset(name)
+        table = _table((name, "left"), ("keeps documents with", "left"))
+        for rule, body in preset.rules.items():
+            table.add_row(rule, escape(body.keep))
+        console.print(table)
+        say(f"{preset.reference}\n")
+
+
+def _objectives(store: str) -> None:
+    """Read the objectives' files without importing them: that would load torch."""
+    del store
+    spec = importlib.util.find_spec("train")
+    assert spec is not None and spec.submodule_search_locations, "train is one of our packages"
+    folder = Path(spec.submodule_search_locations[0]) / "objectives"
+    table = _table(("objective", "left"), ("what it is", "left"))
+    for module in pkgutil.iter_modules([str(folder)]):
+        tree = ast.parse((folder / f"{module.name}.py").read_text(encoding="utf-8"))
+        named = any(
+            isinstance(node, ast.Assign | ast.AnnAssign)
+            and any(
+                isinstance(t, ast.Name) and t.id == "OBJECTIVE"
+                for t in (node.targets if isinstance(node, ast.Assign) else [node.target])
+            )
+            for node in tree.body
+        )
+        if named:
+            about = (ast.get_docstring(tree) or "").partition("\n")[0]
+            table.add_row(module.name, escape(plain(about)))
+    console.print(table)

@@ -1,0 +1,163 @@
+"""From facts to a page: one HTML file that needs nothing else, and the same content as JSON.
+
+The page is a function of `Report.data` alone, holds no script and forbids everything but its own
+style sheet. Nothing in it depends on the clock or the machine, so a version has one report.
+"""
+
+import base64
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import jinja2
+
+    from pipelines.corpus import Corpus
+
+__all__ = ["Report", "build_report", "render", "summary", "write_report"]
+
+REPORT_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """A report of one corpus version.
+
+    Attributes:
+        data: everything the page tells, as JSON values.
+        html: the page.
+    """
+
+    data: dict[str, Any]
+    html: str
+
+
+def build_report(corpus: "Corpus") -> Report:
+    """Return the report of a corpus version.
+
+    Aggregates come from columns (about 100 bytes a document in memory); of the texts only those of
+    at most 200 documents are read, and clipped.
+    """
+    data = _collect(corpus)
+    return Report(data=data, html=render(data))
+
+
+def write_report(corpus: "Corpus", out_path: str | Path) -> Path:
+    """Write the page, and its JSON beside it under the same name; return the page's path."""
+    path = Path(out_path)
+    report = build_report(corpus)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.with_suffix(".json").write_text(
+        json.dumps(report.data, indent=1, ensure_ascii=True) + "\n", encoding="utf-8"
+    )
+    path.write_text(report.html, encoding="utf-8")
+    return path
+
+
+def summary(corpus: "Corpus") -> dict[str, Any]:
+    """Return the few numbers to print after a run; reads no text and no signal.
+
+    Keys: corpus, fingerprint, documents, tokens, reasons, sources, mixture, duplicates, alerts.
+    """
+    from pipelines.report.alerts import alerts
+    from pipelines.report.facts import load_facts
+    from pipelines.report.sections import head, mixture, reasons, sources
+
+    facts = load_facts(corpus)
+    parts: dict[str, Any] = {
+        "corpus": head(facts),
+        "sources": sources(facts),
+        "reasons": reasons(facts),
+        "mixture": mixture(facts),
+    }
+    top = parts["corpus"]
+    return {
+        "corpus": top["id"],
+        "fingerprint": top["fingerprint"],
+        "documents": {
+            name: top[name] for name in ("collected", "quarantined", "kept", "dropped", "drawn")
+        },
+        "tokens": {
+            "kept": top["tokens"],
+            "train": top["train_tokens"],
+            "drawn": top["drawn_tokens"],
+            "dropped_estimate": top["dropped_tokens_estimate"],
+        },
+        "bytes": {"collected": top["bytes"], "kept": top["kept_bytes"]},
+        "reasons": [
+            {name: row[name] for name in ("reason", "documents", "tokens_estimate")}
+            for row in parts["reasons"]["rows"]
+            if row["documents"]
+        ],
+        "sources": parts["sources"]["rows"],
+        "mixture": parts["mixture"],
+        "duplicates": dict(corpus.manifest("deduplicate").counts),
+        "alerts": alerts(facts, parts),
+    }
+
+
+def _collect(corpus: "Corpus") -> dict[str, Any]:
+    from pipelines.report import evidence, lineage, samples, sections
+    from pipelines.report.alerts import alerts
+    from pipelines.report.facts import load_facts
+    from pipelines.report.signals import signals
+    from pipelines.report.snippets import Snippets
+
+    facts, snippets = load_facts(corpus), Snippets(corpus)
+    data: dict[str, Any] = {
+        "format": REPORT_FORMAT,
+        "corpus": sections.head(facts),
+        "alerts": [],
+        "funnel": sections.funnel(facts),
+        "sources": sections.sources(facts),
+        "reasons": sections.reasons(facts),
+        "mixture": sections.mixture(facts),
+        "duplicates": evidence.duplicates(facts, snippets),
+        "contamination": evidence.contamination(facts, snippets),
+        "signals": signals(facts),
+        "samples": samples.samples(facts, snippets),
+        "lineage": lineage.lineage(corpus),
+        "quarantine": lineage.quarantine(corpus),
+    }
+    data["alerts"] = alerts(facts, data)
+    snippets.fill()
+    return data
+
+
+@cache
+def _environment() -> "jinja2.Environment":
+    import jinja2
+
+    from pipelines.report.text import FILTERS, visible
+
+    def finalize(value: Any) -> Any:
+        """Every string that is not markup already comes from data: no control may pass."""
+        return visible(value) if type(value) is str else value
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("pipelines.report", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=finalize,
+    )
+    environment.filters.update(FILTERS)
+    return environment
+
+
+def render(data: dict[str, Any]) -> str:
+    """Return the page for a report's data."""
+    from markupsafe import Markup
+
+    from pipelines.report.charts import pictures
+
+    css = (resources.files("pipelines.report") / "templates" / "report.css").read_text("utf-8")
+    css = "\n" + css.strip() + "\n"
+    digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
+    page = _environment().get_template("report.html.j2")
+    return page.render(**data, pictures=pictures(data), css=Markup(css), css_sha256=digest) + "\n"  # noqa: S704

@@ -1,0 +1,152 @@
+"""From a corpus and a training config to `run.json`: the one file the trainer reads.
+
+The run's id is a digest of what it trains on and how, so asking twice finds the first run: finished
+(nothing is done again) or interrupted (it goes on from its newest checkpoint).
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from curate.corpus.errors import InputError
+from curate.corpus.identity import canonical_json, fingerprint
+from pipelines.corpus import Corpus
+from pipelines.passes.pack import SPLITS
+from train.config import TrainConfig
+
+__all__ = ["finished", "load_config", "prepare_run", "train_run"]
+
+
+def load_config(path: str | Path | None) -> dict[str, Any]:
+    """Read and check a training config; None gives the defaults.
+
+    Raises:
+        InputError: unreadable, or a setting the trainer does not have.
+    """
+    if path is None:
+        return {}
+    try:
+        data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read the training config {path}: {error}") from None
+    except yaml.YAMLError as error:
+        raise InputError(
+            f"{path}: not valid YAML: {getattr(error, 'problem', None) or error}"
+        ) from None
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise InputError(f"{path}: a training config is a mapping such as `depth: 4`")
+    try:
+        TrainConfig.from_mapping(data)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    return data
+
+
+def prepare_run(
+    corpus: Corpus, config: Mapping[str, Any], folder: str | Path | None = None
+) -> Path:
+    """Write the run's `run.json` (once) and return its path.
+
+    Args:
+        corpus: the version to train on.
+        config: settings of `train.config.TrainConfig`.
+        folder: where runs go; by default `runs` in the store, which must then be local.
+    """
+    TrainConfig.from_mapping(config)
+    storage = corpus.store.storage
+    if folder is None and not storage.is_local:
+        raise InputError(
+            f"the store {storage.uri} is remote; say with --runs where the run's files go"
+        )
+    tokenized, packed = corpus.manifest("tokenize"), corpus.manifest("pack")
+    content = [tokenized.content, packed.content, tokenized.info["tokenizer"]["sha256"]]
+    run_id = fingerprint(*content, canonical_json(dict(config)))[:16]
+    base = Path(folder) if folder is not None else Path(storage.full("runs"))
+    path = base.absolute() / run_id / "run.json"
+    if not packed.counts.get("train_rows"):
+        raise InputError(
+            f"{corpus.version} has no training rows; see `preceptor report {corpus.version}` for what was dropped"
+        )
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(f".{id(path)}.tmp")
+        temporary.write_text(
+            json.dumps(_contents(corpus, run_id, config), indent=1) + "\n", encoding="utf-8"
+        )
+        temporary.replace(path)
+    return path
+
+
+def _contents(corpus: Corpus, run_id: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    storage, version = corpus.store.storage, corpus.version
+    tokenized, packed = corpus.manifest("tokenize"), corpus.manifest("pack")
+    tokenizer = tokenized.info["tokenizer"]
+
+    def uri(name: str) -> str:
+        return storage.full(name) if storage.is_local else f"{storage.uri}/{name}"
+
+    def entries(shards: Any) -> list[dict[str, Any]]:
+        return [
+            {"uri": uri(s.path), "sha256": s.sha256, "rows": s.rows, "bytes": s.bytes}
+            for s in shards
+        ]
+
+    return {
+        "format": 1,
+        "id": run_id,
+        "corpus": {
+            "name": version.name,
+            "version": version.number,
+            "fingerprint": version.fingerprint,
+        },
+        "tokenizer": {
+            "uri": uri(tokenizer["path"]),
+            "sha256": tokenizer["sha256"],
+            "vocab_size": tokenizer["vocab_size"],
+            "specials": tokenizer["specials"],
+        },
+        "sources": packed.settings["sources"],
+        "shards": entries(tokenized.tables["tokens"]),
+        "plans": {split: entries(packed.tables.get(f"plan_{split}", ())) for split in SPLITS},
+        "row_tokens": packed.settings["row_tokens"],
+        "config": dict(config),
+        "seed": packed.settings["seed"],
+        "phases": [{"first_row": 0, "plan": "train", "epoch": 0}],
+    }
+
+
+def finished(run_json: Path) -> dict[str, Any] | None:
+    """Return the result of a run that is done, else None."""
+    path = run_json.parent / "result.json"
+    if not path.exists():
+        return None
+    result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return result
+
+
+def train_run(
+    run_json: Path, progress: Callable[[int, int, dict[str, Any]], None] | None = None
+) -> dict[str, Any]:
+    """Train, or return the result that is there.
+
+    Raises:
+        InputError: the `train` extra is not installed, or the run cannot start.
+    """
+    done = finished(run_json)
+    if done is not None:
+        return done
+    try:
+        import train
+
+        return train.run(run_json, progress)
+    except ModuleNotFoundError as error:
+        if error.name in ("torch", "safetensors"):
+            raise InputError(
+                f"training needs {error.name}: pip install 'preceptor[train]'"
+            ) from None
+        raise

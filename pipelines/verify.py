@@ -1,0 +1,115 @@
+"""Verify a corpus version: re-hash every file, re-count every row, check the conservation laws."""
+
+import json
+from collections.abc import Callable, Iterable
+
+import polars as pl
+import pyarrow as pa
+
+from curate.corpus.errors import IntegrityError
+from curate.corpus.identity import MultisetHash
+from curate.corpus.shard import Shard, read_shard
+from curate.corpus.storage import Storage, sha256_of
+from pipelines.corpus import Corpus
+
+__all__ = ["verify"]
+
+_LAWS = [  # (what, documents in, documents out): the same ids on both sides
+    ("clean", ("collect", "documents"), ("clean", "documents")),
+    ("measure", ("clean", "documents"), ("measure", "signals")),
+    ("judge", ("clean", "documents"), ("judge", "verdicts")),
+]
+
+
+def verify(corpus: Corpus, on_file: Callable[[str], None] | None = None) -> list[str]:
+    """Return what is wrong with a version, one line each; an empty list means all is well.
+
+    Args:
+        corpus: the version.
+        on_file: called with the name of every file before it is read.
+    """
+    problems: list[str] = []
+    storage = corpus.store.storage
+    sums: dict[tuple[str, str], MultisetHash] = {}
+    rows: dict[tuple[str, str], int] = {}
+    for name in corpus.version.manifests:
+        try:
+            manifest = corpus.manifest(name)
+        except IntegrityError as error:
+            problems.append(str(error))
+            continue
+        for table, shards in manifest.tables.items():
+            ids = sums.setdefault((name, table), MultisetHash())
+            for shard in shards:
+                if on_file is not None:
+                    on_file(shard.path)
+                problems += _check(storage, shard, ids)
+            rows[name, table] = sum(shard.rows for shard in shards)
+    if problems:
+        return problems
+    for what, left, right in _LAWS:
+        if sums[left].hexdigest() != sums[right].hexdigest() or rows[left] != rows[right]:
+            problems.append(
+                f"{what}: {rows[left]} documents in, {rows[right]} out, or not the same ones"
+            )
+    return problems + _counts(corpus, rows, sums)
+
+
+def _check(storage: Storage, shard: Shard, ids: MultisetHash) -> list[str]:
+    """Compare one file with what its manifest says of it."""
+    try:
+        size = storage.size(shard.path)
+        if size != shard.bytes:
+            return [f"{shard.path}: {size} bytes, its manifest says {shard.bytes}"]
+        with storage.open(shard.path) as stream:
+            found = sha256_of(stream)
+        if found != shard.sha256:
+            return [
+                f"{shard.path}: sha256 is {found[:12]}..., its manifest says {shard.sha256[:12]}..."
+            ]
+        if shard.ids:
+            own = MultisetHash()
+            own.add(read_shard(storage, shard, ["doc_id"])["doc_id"])
+            if own.hexdigest() != shard.ids:
+                return [f"{shard.path}: its document ids are not those its manifest says"]
+            ids.merge(shard.ids)
+        else:
+            read_shard(storage, shard)
+    except (IntegrityError, pa.ArrowException, OSError) as error:
+        return [f"{shard.path}: {error}"]
+    return []
+
+
+def _counts(
+    corpus: Corpus, rows: dict[tuple[str, str], int], sums: dict[tuple[str, str], MultisetHash]
+) -> Iterable[str]:
+    collect, judge, pack = (corpus.manifest(name) for name in ("collect", "judge", "pack"))
+    records = rows["collect", "documents"] + rows.get(("collect", "quarantine"), 0)
+    if records != collect.counts["records"]:
+        yield f"collect: {collect.counts['records']} records read, but documents and quarantine hold {records}"
+    verdicts = corpus.table("verdicts", hex_ids=False)
+    kept = MultisetHash()
+    table = (
+        verdicts.filter("kept").select("doc_id").collect().to_arrow()["doc_id"].cast(pa.binary(16))
+    )
+    kept.add(table)
+    if (
+        kept.hexdigest() != sums["tokenize", "tokens"].hexdigest()
+        or len(table) != rows["tokenize", "tokens"]
+    ):
+        yield f"tokenize: {len(table)} documents are kept, {rows['tokenize', 'tokens']} are tokenized, or not the same ones"
+    dropped = (
+        verdicts.filter(~pl.col("kept"))
+        .select((pl.col("reasons").list.len() == 0).sum())
+        .collect()
+        .item()
+    )
+    if dropped:
+        yield f"judge: {dropped} documents are dropped without a reason"
+    if rows["judge", "verdicts"] != judge.counts["kept"] + judge.counts["dropped"]:
+        yield "judge: kept and dropped do not add up"
+    if corpus.manifest("mix").counts["drawn_tokens"] != pack.counts["train_tokens"]:
+        yield "pack: the plan does not hold the tokens that were drawn"
+    names = json.dumps(list(corpus.version.manifests))
+    if len(corpus.version.manifests) < 9:
+        yield f"the version lacks passes; it has {names}"

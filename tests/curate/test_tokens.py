@@ -1,0 +1,257 @@
+"""Tokenizers: lossless, deterministic, and with boundaries that no text can forge."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from curate.corpus.errors import InputError
+from curate.corpus.schema import check_format
+from curate.mixture.keyed import keyed_order
+from curate.tokens.shards import token_lengths, token_schema, token_table
+from curate.tokens.tokenizer import (
+    SPECIALS,
+    TextTokenizer,
+    decode,
+    encode,
+    load_tokenizer,
+    sample_for_training,
+    token_bytes,
+    train_bpe,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+TEXTS = [
+    path.read_text(encoding="utf-8") for path in sorted((ROOT / "curate" / "tokens").glob("*.py"))
+]
+
+
+@pytest.fixture(scope="module")
+def trained() -> bytes:
+    return train_bpe(TEXTS, vocab_size=600)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(trained: bytes) -> TextTokenizer:
+    return load_tokenizer(trained)
+
+
+def column(*texts: str) -> pa.Array:
+    return pa.array(texts, pa.large_string())
+
+
+@given(texts=st.lists(st.text(), max_size=5))
+def test_any_text_survives_the_round_trip(tokenizer: TextTokenizer, texts: list[str]) -> None:
+    texts = [*texts, *(text.join(texts) for text in SPECIALS[:2])]
+    values, offsets = encode(tokenizer, column(*texts))
+    sizes = token_bytes(tokenizer)
+    for text, start, stop in zip(texts, offsets[:-1], offsets[1:], strict=True):
+        ids = values[start:stop]
+        assert decode(tokenizer, ids) == text
+        assert (ids[0], ids[-1]) == (0, 1)
+        assert (ids[1:-1] >= len(SPECIALS)).all()
+        assert sizes[ids].sum() == len(text.encode())
+
+
+def test_text_that_spells_a_special_is_text(tokenizer: TextTokenizer) -> None:
+    values, offsets = encode(tokenizer, column(*SPECIALS, "".join(SPECIALS), " ".join(SPECIALS)))
+    assert (values < len(SPECIALS)).sum() == 2 * (len(offsets) - 1)
+    assert token_bytes(tokenizer)[: len(SPECIALS)].sum() == 0
+
+
+def test_the_specials_come_first_in_the_order_of_the_contract(tokenizer: TextTokenizer) -> None:
+    assert len(SPECIALS) == 25
+    assert [tokenizer.model.id_to_token(i) for i in range(25)] == list(SPECIALS)
+    assert list(tokenizer.specials.values()) == list(range(9))
+    assert (tokenizer.vocab_size, tokenizer.dtype) == (600, np.dtype(np.uint16))
+
+
+def test_training_gives_the_same_bytes_in_any_order_and_any_process(trained: bytes) -> None:
+    assert train_bpe(reversed(TEXTS), vocab_size=600) == trained
+    code = (
+        "import sys, hashlib, pathlib\n"
+        "from curate.tokens.tokenizer import train_bpe\n"
+        "texts = [pathlib.Path(p).read_text(encoding='utf-8') for p in sys.argv[1:]]\n"
+        "sys.stdout.buffer.write(train_bpe(texts, vocab_size=600))\n"
+    )
+    files = [str(path) for path in sorted((ROOT / "curate" / "tokens").glob("*.py"))]
+    for parallel, seed in (("true", "1"), ("false", "2")):
+        variables = {
+            **os.environ,
+            "TOKENIZERS_PARALLELISM": parallel,
+            "PYTHONHASHSEED": seed,
+            "PYTHONPATH": str(ROOT),
+        }
+        command = [sys.executable, "-c", code, *files]
+        run = subprocess.run(command, env=variables, capture_output=True, check=True)
+        assert run.stdout == trained
+
+
+def test_encoding_does_not_depend_on_batches(
+    tokenizer: TextTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = column(*TEXTS, "", *(text[:50] for text in TEXTS), "")
+    values, offsets = encode(tokenizer, texts)
+    monkeypatch.setattr("curate.tokens.tokenizer._BATCH_BYTES", 100)
+    monkeypatch.setattr("curate.tokens.tokenizer._BATCH_DOCS", 2)
+    chunked = pa.chunked_array([texts.slice(0, 3), texts.slice(3)])
+    for again in (texts, chunked):
+        result = encode(tokenizer, again)
+        assert np.array_equal(result[0], values)
+        assert np.array_equal(result[1], offsets)
+    part, _ = encode(tokenizer, texts.slice(1, 2))
+    assert np.array_equal(part, values[offsets[1] : offsets[3]])
+    assert [len(array) for array in encode(tokenizer, column())] == [0, 1]
+
+
+def test_a_vocabulary_without_room_for_bytes_is_refused() -> None:
+    with pytest.raises(InputError, match=r"vocab_size is 280, .* need 281 ids"):
+        train_bpe(TEXTS, vocab_size=280)
+    assert load_tokenizer(train_bpe([], vocab_size=281)).vocab_size == 281
+
+
+def edited(trained: bytes, renamed: dict[str, str], **changes: object) -> bytes:
+    """The same tokenizer with other names for its specials, as other projects spell them."""
+    data = json.loads(trained)
+    for token in data["added_tokens"]:
+        token["content"] = renamed.get(token["content"], token["content"] + "unused")
+    vocab = data["model"]["vocab"]
+    data["model"]["vocab"] = {
+        (renamed.get(name, name + "unused") if name in SPECIALS else name): i
+        for name, i in vocab.items()
+    }
+    return json.dumps({**data, **changes}).encode()
+
+
+def test_a_foreign_tokenizer_serves_one_token_for_all_boundaries(trained: bytes) -> None:
+    foreign = edited(
+        trained,
+        {"<|eos|>": "<|endoftext|>"},
+        truncation={
+            "direction": "Right",
+            "max_length": 4,
+            "strategy": "LongestFirst",
+            "stride": 0,
+        },
+    )
+    tokenizer = load_tokenizer(foreign)
+    assert tokenizer.specials == {"bos": 1, "eos": 1, "pad": 1}
+    text = "a text of more than four tokens with <|endoftext|> inside"
+    values, _ = encode(tokenizer, column(text))
+    assert decode(tokenizer, values) == text
+    assert (values == 1).sum() == 2
+
+
+def test_a_boundary_that_is_not_marked_special_is_marked_when_loaded(trained: bytes) -> None:
+    data = json.loads(edited(trained, {"<|bos|>": "<s>", "<|eos|>": "</s>"}))
+    for token in data["added_tokens"]:
+        token["special"] = False
+    tokenizer = load_tokenizer(json.dumps(data).encode())
+    assert (tokenizer.specials["bos"], tokenizer.specials["eos"]) == (0, 1)
+    values, _ = encode(tokenizer, column("<s></s>"))
+    assert (values < 2).sum() == 2
+
+
+def test_unusable_tokenizers_are_refused_in_plain_words(trained: bytes, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no end-of-document token"):
+        load_tokenizer(edited(trained, {}))
+    with pytest.raises(InputError, match=r"has no token '<end>'"):
+        load_tokenizer(trained, {"eos": "<end>"})
+    with pytest.raises(InputError, match=r"is not a tokenizer\.json"):
+        load_tokenizer(b"{}")
+    with pytest.raises(InputError, match=r"nothing\.json cannot be read: No such file"):
+        load_tokenizer(tmp_path / "nothing.json")
+    # An ordinary word of the vocabulary is no boundary: any text can say it.
+    with pytest.raises(InputError, match="turns the plain text"):
+        load_tokenizer(trained, {"eos": "e"})
+    path = tmp_path / "tokenizer.json"
+    path.write_bytes(edited(trained, {"<|spare_0|>": "<end>"}))
+    assert load_tokenizer(path, {"eos": "<end>"}).specials["eos"] == 9
+
+
+def test_bytes_of_sentencepiece_like_pieces_are_counted() -> None:
+    vocab = {"<unk>": 0, "</s>": 1, "\u2581the": 2, "<0x0A>": 3, "\u00e9": 4}
+    data = {
+        "version": "1.0",
+        "added_tokens": [
+            {
+                "id": i,
+                "content": name,
+                "single_word": False,
+                "lstrip": False,
+                "rstrip": False,
+                "normalized": False,
+                "special": True,
+            }
+            for i, name in enumerate(["<unk>", "</s>"])
+        ],
+        "normalizer": None,
+        "pre_tokenizer": None,
+        "post_processor": None,
+        "decoder": None,
+        "model": {"type": "BPE", "vocab": vocab, "merges": [], "unk_token": "<unk>"},
+    }
+    tokenizer = load_tokenizer(json.dumps(data).encode())
+    assert token_bytes(tokenizer).tolist() == [0, 0, 4, 1, 2]
+
+
+def test_a_large_vocabulary_needs_32_bits(tokenizer: TextTokenizer) -> None:
+    for size, dtype in ((1 << 16, np.uint16), ((1 << 16) + 1, np.uint32)):
+        assert TextTokenizer(tokenizer.model, tokenizer.specials, size).dtype == dtype
+
+
+def ids_of(n: int) -> pa.Array:
+    return pa.array([i.to_bytes(16, "little") for i in range(n)], pa.binary(16))
+
+
+@given(st.integers(1, 10_000), st.integers(0, 5))
+def test_the_sample_gives_each_source_its_share_of_the_bytes(max_bytes: int, seed: int) -> None:
+    codes = np.array([0] * 100 + [1] * 300 + [5] * 20)
+    sizes = np.concatenate([np.full(100, 30), np.full(300, 20), np.full(20, 50)])
+    mask = sample_for_training(ids_of(420), sizes, codes, max_bytes=max_bytes, seed=seed)
+    assert mask.any()
+    for code, size in ((0, 30), (1, 20), (5, 50)):
+        mine = int(sizes[mask & (codes == code)].sum())
+        share = max_bytes * int(sizes[codes == code].sum()) / int(sizes.sum())
+        assert abs(mine - share) <= size / 2 + 1 or (mask.sum() == 1 and mine == size)
+    larger = sample_for_training(ids_of(420), sizes, codes, max_bytes=2 * max_bytes, seed=seed)
+    assert (larger | ~mask).all() or mask.sum() == 1
+
+
+def test_a_sample_of_everything_is_everything_and_giants_give_at_least_one() -> None:
+    sizes, codes = np.array([1000, 2000, 3000]), np.array([0, 1, 1])
+    knobs = {"seed": 1}
+    assert sample_for_training(ids_of(3), sizes, codes, max_bytes=6000, **knobs).all()
+    assert sample_for_training(ids_of(3), sizes, codes, max_bytes=10, **knobs).sum() == 1
+    assert len(sample_for_training(ids_of(0), sizes[:0], codes[:0], max_bytes=1, **knobs)) == 0
+    order = keyed_order(ids_of(3), 1, "tokenizer")
+    first = next(int(i) for i in order if codes[i] == 1)
+    assert sample_for_training(ids_of(3), sizes, codes, max_bytes=10, **knobs)[first]
+
+
+def test_a_token_table_holds_each_document_once_without_copying(tokenizer: TextTokenizer) -> None:
+    texts = column("one", "", "three little words")
+    values, offsets = encode(tokenizer, texts)
+    table = token_table(
+        ids_of(3),
+        pa.array(["a", "b", "a"]),
+        pa.array(["train", "test", "train"]),
+        np.array([3, 0, 18]),
+        values=values,
+        offsets=offsets,
+    )
+    table.validate(full=True)
+    check_format(table.schema, "tokens")
+    assert table.schema.equals(token_schema(np.uint16), check_metadata=True)
+    assert table.column("tokens").chunk(0).values.to_numpy().ctypes.data == values.ctypes.data
+    assert token_lengths(table).tolist() == np.diff(offsets).tolist()
+    assert token_lengths(table.slice(1, 2)).tolist() == np.diff(offsets)[1:].tolist()
+    assert token_lengths(table.schema.empty_table()).tolist() == []
+    assert token_schema(np.uint32).field("tokens").type.value_type == pa.uint32()

@@ -1,0 +1,224 @@
+"""The fast word kernels against their slow plain twins."""
+
+import unicodedata
+from itertools import pairwise
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from curate.corpus.errors import InputError
+from curate.kernels import fold, words
+from curate.kernels.words import (
+    ngram_hashes,
+    normalise_words,
+    shingle_sets,
+    unique_sorted,
+    word_hashes,
+)
+
+MASK = (1 << 64) - 1
+
+TRICKY = (
+    "aAzZ09 _-'\n\0\u00e9e\u0301\u00df\u1e9e\u0130\u03a3\u03c3\u03c2\ufb01\uac00\u4e2d\u6587"
+    "\u0928\u093f\u0e01\u0e34\u00b2\u00bd\u2167\u200d\U0001d400\U0001f600\U00010400\u0345\u212b\u1fb3\u2260"
+)
+any_text = st.text() | st.text(alphabet=TRICKY, max_size=60)
+any_texts = st.lists(st.none() | any_text, max_size=8)
+
+
+def array(texts):
+    return pa.array(texts, pa.large_string())
+
+
+def slow_words(text):
+    lowered = "".join(c.lower() for c in text or "").replace("\u03c2", "\u03c3")
+    found, run = [], ""
+    for c in [*unicodedata.normalize("NFD", lowered), " "]:
+        kind = unicodedata.category(c)[0]
+        if kind in "LN":
+            run += c
+        elif kind != "M":
+            found += [run] if run else []
+            run = ""
+    return found
+
+
+def slow_fmix64(h):
+    h ^= h >> 33
+    h = h * 0xFF51AFD7ED558CCD & MASK
+    h ^= h >> 33
+    h = h * 0xC4CEB9FE1A85EC53 & MASK
+    return h ^ h >> 33
+
+
+def slow_hash(word):
+    data = word.encode()
+    total = 0
+    for k in range(0, len(data), 8):
+        key = (k // 8 + 1) * 0x9E3779B97F4A7C15 & MASK
+        total += slow_fmix64(int.from_bytes(data[k : k + 8], "little") ^ key)
+    return total & MASK
+
+
+def slow_ngrams(hashes, width):
+    found = []
+    for start in range(len(hashes) - width + 1):
+        total = 0
+        for h in hashes[start : start + width]:
+            total = (total * 0xD6E8FEB86659FD93 + h) & MASK
+        found.append(slow_fmix64(total))
+    return found
+
+
+def ragged(values, offsets):
+    return [list(values[a:b]) for a, b in pairwise(offsets)]
+
+
+@given(any_texts)
+def test_words_equal_the_slow_twin(texts):
+    found, offsets = normalise_words(array(texts))
+    assert found.type == pa.large_string()
+    found.validate(full=True)
+    assert ragged(found.to_pylist(), offsets) == [slow_words(t) for t in texts]
+
+
+@given(any_texts, st.integers(1, 6))
+def test_hashes_equal_the_slow_twin(texts, width):
+    hashes, offsets = word_hashes(array(texts))
+    expected = [[slow_hash(w) for w in slow_words(t)] for t in texts]
+    assert hashes.dtype == np.uint64
+    assert ragged(hashes.tolist(), offsets) == expected
+
+    ngrams = ngram_hashes(hashes, offsets, width)
+    expected = [slow_ngrams(h, width) for h in expected]
+    assert ragged(ngrams[0].tolist(), ngrams[1]) == expected
+
+    shingles = unique_sorted(*ngrams)
+    assert ragged(shingles[0].tolist(), shingles[1]) == [sorted(set(h)) for h in expected]
+    direct = shingle_sets(array(texts), width)
+    assert np.array_equal(direct[0], shingles[0])
+    assert np.array_equal(direct[1], shingles[1])
+
+
+@given(any_texts, st.data())
+def test_any_slicing_gives_the_same(texts, data):
+    whole = array(texts)
+    cut = data.draw(st.integers(0, len(texts)))
+    hashes, offsets = word_hashes(whole)
+    left, right = word_hashes(whole.slice(0, cut)), word_hashes(whole.slice(cut))
+    assert np.array_equal(np.concatenate([left[0], right[0]]), hashes)
+    assert ragged(*left) + ragged(*right) == ragged(hashes, offsets)
+    found, found_offsets = normalise_words(whole.slice(cut))
+    assert ragged(found.to_pylist(), found_offsets) == [slow_words(t) for t in texts[cut:]]
+    chunked = pa.chunked_array([whole.slice(0, cut), whole.slice(cut)], pa.large_string())
+    assert np.array_equal(word_hashes(chunked)[0], hashes)
+
+
+@pytest.mark.parametrize("slice_bytes", [1, 7, 64, 1000])
+def test_the_size_of_the_inner_slices_does_not_matter(monkeypatch, slice_bytes):
+    texts = array(["", "One two three", None, TRICKY, "a" * 50, "", "x y " * 30, "\u00e9" * 9, ""])
+    whole = word_hashes(texts), normalise_words(texts), shingle_sets(texts, 2)
+    monkeypatch.setattr(words, "SLICE_BYTES", slice_bytes)
+    again = word_hashes(texts), normalise_words(texts), shingle_sets(texts, 2)
+    for (values, offsets), (other, other_offsets) in zip(whole, again, strict=True):
+        assert np.array_equal(np.asarray(values), np.asarray(other))
+        assert np.array_equal(offsets, other_offsets)
+
+
+@given(st.lists(st.integers(0, 5), max_size=6), st.integers(1, 4), st.integers(0, 3))
+def test_ngrams_never_cross_documents_and_offsets_may_start_anywhere(sizes, width, skip):
+    hashes = np.arange(sum(sizes) + skip, dtype=np.uint64) + np.uint64(1)
+    offsets = skip + np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    ngrams = ngram_hashes(hashes, offsets, width)
+    expected = [slow_ngrams(doc, width) for doc in ragged(hashes.tolist(), offsets)]
+    assert ragged(ngrams[0].tolist(), ngrams[1]) == expected
+    doubled = unique_sorted(np.repeat(hashes, 2), 2 * offsets)
+    assert ragged(doubled[0].tolist(), doubled[1]) == ragged(hashes.tolist(), offsets)
+
+
+def test_no_character_folds_to_a_mixture_of_word_and_separator():
+    for code in range(0x110000):
+        character = chr(code)
+        if 0xD800 <= code < 0xE000:
+            continue
+        decomposed = unicodedata.normalize("NFD", character.lower())
+        kinds = {unicodedata.category(c)[0] in "LN" for c in decomposed} if decomposed else set()
+        if len(kinds) == 2:  # then the rest are marks only
+            assert all(unicodedata.category(c)[0] in "LNM" for c in decomposed), hex(code)
+
+
+def test_every_character_of_unicode_folds_as_the_slow_twin_says():
+    codes = [c for c in range(0x110000) if not 0xD800 <= c < 0xE000]
+    text = array(["a".join(map(chr, codes[k : k + 4096])) for k in range(0, len(codes), 4096)])
+    found, offsets = normalise_words(text)
+    expected = [slow_words(t) for t in text.to_pylist()]
+    assert ragged(found.to_pylist(), offsets) == expected
+
+
+def test_hashes_are_pinned_for_ever():
+    # A new value here is a new `hash` in MinHashScheme.
+    hashes, offsets = word_hashes(array(["The caf\u00e9 internationalisation"]))
+    ngrams, _ = ngram_hashes(hashes, offsets, 3)
+    assert [hex(h) for h in hashes] == [
+        "0x48d298717f79ea2e",
+        "0x19eecb1dd71ff132",
+        "0xcff4bfcd435a3803",
+    ]
+    assert [hex(h) for h in ngrams] == ["0x270159a49264decd"]
+
+
+def test_case_accents_punctuation_and_final_sigma_do_not_matter():
+    one, _ = word_hashes(array(["\u039f\u0394\u039f\u03a3 Caf\u00e9-bar,  NA\u00cfVE"]))
+    two, _ = word_hashes(array(["\u03bf\u03b4\u03bf\u03c2\ncafe bar (nai\u0308ve)"]))
+    assert np.array_equal(one, two)
+
+
+def test_script_without_spaces_is_one_long_word():
+    found, _ = normalise_words(array(["\u6211\u7231\u5317\u4eac\u3002\u4f60\u597d"]))
+    assert found.to_pylist() == ["\u6211\u7231\u5317\u4eac", "\u4f60\u597d"]
+
+
+def test_different_words_of_real_text_have_different_hashes(shared_data):
+    texts = array([(shared_data / "README.md").read_text()])
+    found, _ = normalise_words(texts)
+    hashes, _ = word_hashes(texts)
+    assert len(set(found.to_pylist())) == len(np.unique(hashes)) > 500
+
+
+def test_null_hides_what_lies_under_it():
+    under = pa.LargeStringArray.from_buffers(
+        2,
+        pa.py_buffer(np.array([0, 3, 6], dtype=np.int64)),
+        pa.py_buffer(b"onetwo"),
+        pa.py_buffer(b"\x02"),
+    )
+    found, offsets = normalise_words(under)
+    assert (found.to_pylist(), offsets.tolist()) == (["two"], [0, 0, 1])
+
+
+def test_other_string_types_are_taken_and_other_types_refused():
+    assert word_hashes(pa.array(["a b"]))[1].tolist() == [0, 2]
+    assert word_hashes(pa.array([], pa.large_string()))[1].tolist() == [0]
+    with pytest.raises(InputError, match="got int64"):
+        word_hashes(pa.array([1, 2]))
+    with pytest.raises(InputError, match="width 0"):
+        shingle_sets(array(["a"]), 0)
+
+
+def test_the_input_is_not_touched():
+    texts = array(["A b", "\u00c9"])
+    word_hashes(texts)
+    assert texts.to_pylist() == ["A b", "\u00c9"]
+    hashes = np.array([3, 1, 2], dtype=np.uint64)
+    unique_sorted(hashes, np.array([0, 3]))
+    ngram_hashes(hashes, np.array([0, 3]), 2)
+    assert hashes.tolist() == [3, 1, 2]
+
+
+def test_plain_ascii_does_not_build_the_table_of_unicode():
+    fold._table.cache_clear()
+    word_hashes(array(["plain text"]))
+    assert fold._table.cache_info().currsize == 0

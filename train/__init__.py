@@ -1,0 +1,31 @@
+"""A compact trainer: a corpus version goes in, weights and losses per source come out.
+
+It reads the `run.json` that the command line resolves and nothing else of the house but files
+and `curate.corpus`. Importing this package loads no torch, so that `train.config` stays light.
+"""
+
+from collections.abc import Callable
+from os import PathLike
+from typing import Any
+
+__all__ = ["run"]
+
+
+def run(
+    run_json_path: str | PathLike[str],
+    progress: Callable[[int, int, dict[str, Any]], None] | None = None,
+) -> dict[str, Any]:
+    """Train what `run.json` describes, resuming what is there; return `result.json`'s content.
+
+    Args:
+        run_json_path: the run file; everything is written into its folder.
+        progress: called with (step, steps, metrics) after each logged interval; plain lines are
+            printed without it.
+
+    Raises:
+        curate.corpus.errors.InputError: the run cannot start as it stands; nothing was trained.
+    """
+    from train.loop import train
+    from train.runfile import load_run
+
+    return train(load_run(run_json_path), progress=progress)

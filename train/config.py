@@ -1,0 +1,184 @@
+"""The knobs of a training run: torch-free, checked where they are made, refused when unknown.
+
+One dial, `depth`, sizes the model (width 64 x depth, heads of 64 or 128 channels); every derived
+number can be set by hand. The command line turns the recipe's `train:` section into this.
+
+>>> TrainConfig(depth=4).model_width
+256
+>>> TrainConfig.from_mapping({"dpeth": 4})
+Traceback (most recent call last):
+curate.corpus.errors.InputError: train has no setting 'dpeth'. Did you mean 'depth'?
+"""
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from curate.corpus.errors import InputError, did_you_mean
+
+__all__ = ["DEFAULT_MINUTES", "TrainConfig"]
+
+#: Training time when neither `steps` nor `max_minutes` is given.
+DEFAULT_MINUTES = 1.25
+
+DEVICES = ("auto", "cpu", "cuda")
+DTYPES = ("auto", "float32", "bfloat16")
+COMPILE = ("auto", "on", "off")
+
+
+def _knob(default: Any, help_: str, **bounds: Any) -> Any:
+    """A dataclass field with its help, and its bounds under JSON Schema's own names."""
+    return field(default=default, metadata={"description": help_, **bounds})
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Settings of one training run; a bad value raises `InputError` that shows it."""
+
+    objective: str = _knob("next_token", "the pretext task: a file of train/objectives")
+    depth: int = _knob(4, "number of blocks; sizes everything else", minimum=1)
+    width: int | None = _knob(None, "channels (default 64 x depth, at least 128)", minimum=16)
+    heads: int | None = _knob(None, "attention heads (default from the width)", minimum=1)
+    batch_rows: int = _knob(8, "rows of the plan in one step", minimum=1)
+    steps: int | None = _knob(None, "number of updates; excludes max_minutes", minimum=1)
+    max_minutes: float | None = _knob(
+        None,
+        "training time (evaluation excluded) turned into steps once, by a short calibration",
+        exclusiveMinimum=0,
+    )
+    learning_rate: float = _knob(0.004, "AdamW, for matrices", exclusiveMinimum=0)
+    embedding_lr_scale: float = _knob(4.0, "times learning_rate, embedding", exclusiveMinimum=0)
+    head_lr_scale: float = _knob(1.0, "times learning_rate, output head", exclusiveMinimum=0)
+    weight_decay: float = _knob(0.1, "decoupled, on block matrices only", minimum=0)
+    beta1: float = _knob(0.9, "AdamW first moment", minimum=0, exclusiveMaximum=1)
+    beta2: float = _knob(0.95, "AdamW second moment", minimum=0, exclusiveMaximum=1)
+    warmup_fraction: float = _knob(0.05, "share of the steps", minimum=0, maximum=1)
+    cooldown_fraction: float = _knob(0.6, "share of the steps, linear", minimum=0, maximum=1)
+    final_lr_fraction: float = _knob(0.0, "of the peak, at the last step", minimum=0, maximum=1)
+    grad_clip: float = _knob(1.0, "largest gradient norm; 0 switches it off", minimum=0)
+    seed: int | None = _knob(None, "default: the run's seed", minimum=0)
+    log_every: int = _knob(10, "steps between lines of metrics.jsonl reaching disk", minimum=1)
+    eval_every: int = _knob(0, "steps between held-out glances; 0: only at the end", minimum=0)
+    eval_rows: int = _knob(32, "rows of a glance", minimum=1)
+    eval_max_rows: int = _knob(2048, "rows of the final held-out measurement", minimum=1)
+    checkpoint_every: int = _knob(200, "steps; 0: only at the end", minimum=0)
+    keep_checkpoints: int = _knob(2, "newest ones to keep", minimum=1)
+    baseline_max_tokens: int = _knob(50_000_000, "tokens the bigram is fitted on", minimum=1000)
+    device: str = _knob("auto", "cuda where there is one", enum=DEVICES)
+    dtype: str = _knob("auto", "of activations; weights stay float32", enum=DTYPES)
+    compile: str = _knob("auto", "torch.compile; auto is off on a CPU", enum=COMPILE)
+    threads: int | None = _knob(None, "CPU threads (default: torch's)", minimum=1)
+
+    def __post_init__(self) -> None:
+        """Check types and bounds; integers are accepted where a float is wanted."""
+        hints = typing.get_type_hints(type(self))
+        for knob in dataclasses.fields(self):
+            value = _checked(knob.name, getattr(self, knob.name), hints[knob.name])
+            _check_bounds(knob.name, value, knob.metadata)
+            object.__setattr__(self, knob.name, value)
+        if self.steps is not None and self.max_minutes is not None:
+            raise InputError(
+                f"train: steps ({self.steps}) and max_minutes ({self.max_minutes}) exclude "
+                "each other; give one of them"
+            )
+        if self.model_width % self.model_heads or (self.model_width // self.model_heads) % 2:
+            raise InputError(
+                f"train: width {self.model_width} does not split into {self.model_heads} heads "
+                "of an even number of channels; change width or heads"
+            )
+        if self.warmup_fraction + self.cooldown_fraction > 1:
+            raise InputError(
+                f"train: warmup_fraction {self.warmup_fraction} + cooldown_fraction "
+                f"{self.cooldown_fraction} is more than the whole run; make them sum to at most 1"
+            )
+
+    @property
+    def model_width(self) -> int:
+        """Channels of the residual stream."""
+        return self.width if self.width is not None else max(128, 64 * self.depth)
+
+    @property
+    def model_heads(self) -> int:
+        """Attention heads: 128 channels each from width 256 on, 64 below."""
+        if self.heads is not None:
+            return self.heads
+        per_head = 128 if self.model_width % 128 == 0 and self.model_width >= 256 else 64
+        return max(1, self.model_width // per_head)
+
+    @classmethod
+    def from_mapping(cls, settings: Mapping[str, Any]) -> "TrainConfig":
+        """Build from plain data; an unknown key is an error that names the nearest key."""
+        names = [knob.name for knob in dataclasses.fields(cls)]
+        for key in settings:
+            if key not in names:
+                hint = did_you_mean(str(key), names) or f" Settings are: {', '.join(names)}"
+                raise InputError(f"train has no setting {str(key)!r}.{hint}")
+        return cls(**settings)
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Return every setting as plain data, in order."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def json_schema(cls) -> dict[str, Any]:
+        """Return a JSON Schema (2020-12) of the settings."""
+        hints = typing.get_type_hints(cls)
+        properties: dict[str, Any] = {}
+        for knob in dataclasses.fields(cls):
+            kinds = [_JSON_NAMES[kind] for kind in _kinds(hints[knob.name])]
+            extra = {k: list(v) if k == "enum" else v for k, v in knob.metadata.items()}
+            kind: Any = kinds[0] if len(kinds) == 1 else kinds
+            properties[knob.name] = {"type": kind, "default": knob.default, **extra}
+        return {
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "title": "TrainConfig",
+            "type": "object",
+            "additionalProperties": False,
+            "properties": properties,
+        }
+
+
+_JSON_NAMES = {int: "integer", float: "number", str: "string", types.NoneType: "null"}
+
+
+def _kinds(hint: Any) -> tuple[type, ...]:
+    """Split `int | None` into its parts."""
+    return typing.get_args(hint) or (hint,)
+
+
+def _checked(name: str, value: Any, hint: Any) -> Any:
+    """Return `value` in the declared type, or raise; True is not a number here."""
+    kinds = _kinds(hint)
+    if float in kinds and type(value) is int:
+        value = float(value)
+    if type(value) not in kinds:
+        wanted = " or ".join(_JSON_NAMES[kind] for kind in kinds)
+        raise InputError(f"train.{name} is {value!r} ({type(value).__name__}); give {wanted}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"train.{name} is {value!r}; give a finite number")
+    return value
+
+
+def _check_bounds(name: str, value: Any, bounds: Mapping[str, Any]) -> None:
+    if value is None:
+        return
+    if "enum" in bounds and value not in bounds["enum"]:
+        hint = did_you_mean(value, bounds["enum"])
+        raise InputError(f"train.{name} is {value!r}; it is one of {list(bounds['enum'])}.{hint}")
+    wrong = [
+        text
+        for key, text, good in (
+            ("minimum", "at least", lambda limit: value >= limit),
+            ("maximum", "at most", lambda limit: value <= limit),
+            ("exclusiveMinimum", "above", lambda limit: value > limit),
+            ("exclusiveMaximum", "below", lambda limit: value < limit),
+        )
+        if key in bounds and not good(bounds[key])
+        for text in [f"{text} {bounds[key]}"]
+    ]
+    if wrong:
+        raise InputError(f"train.{name} is {value!r}; it must be {' and '.join(wrong)}")

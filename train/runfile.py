@@ -1,0 +1,243 @@
+"""The run file: what the command line resolved, checked before the first step.
+
+`run.json` names files by uri and digest. Whatever is missing, cut short or made with another
+tokenizer is refused here, with what was found and what to do.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlparse
+
+from curate.corpus.errors import InputError, one_of
+from train.config import TrainConfig
+from train.data import Phase, map_table
+from train.objectives import find
+
+__all__ = ["Run", "file_sha256", "load_run", "write_json"]
+
+#: Settings that may change between two starts of one run: they do not touch the arithmetic.
+FREE_SETTINGS = frozenset(
+    {
+        "log_every",
+        "eval_every",
+        "eval_rows",
+        "eval_max_rows",
+        "checkpoint_every",
+        "keep_checkpoints",
+        "baseline_max_tokens",
+        "device",
+        "threads",
+        "dtype",
+        "compile",
+        "max_minutes",
+    }
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A checked run: local files, settings, and the identity that a checkpoint must match."""
+
+    folder: Path
+    id: str
+    corpus: Mapping[str, Any]
+    tokenizer: Path
+    vocab_size: int
+    specials: Mapping[str, int]
+    sources: Sequence[str]
+    shards: Sequence[Path]
+    plans: Mapping[str, Sequence[Path]]
+    row_tokens: int
+    config: TrainConfig
+    seed: int
+    phases: Sequence[Phase]
+    identity: Mapping[str, Any]
+
+
+def load_run(path: str | os.PathLike[str]) -> Run:
+    """Read and check a run file; nothing is trained when this raises `InputError`."""
+    file = Path(path).absolute()
+    raw = _read_json(file)
+    if raw.get("format") != 1:
+        raise InputError(f"{file}: format is {raw.get('format')!r}; this trainer reads format 1")
+    for key, kind in _SHAPE.items():
+        if not isinstance(raw.get(key), kind) or (kind is int and isinstance(raw[key], bool)):
+            raise InputError(f"{file}: {key!r} is {raw.get(key)!r:.60}; want {kind.__name__}")
+    config = TrainConfig.from_mapping(raw["config"])
+    find(config.objective)
+    seed = config.seed if config.seed is not None else raw["seed"]
+    if raw["row_tokens"] < 2:
+        raise InputError(f"{file}: row_tokens is {raw['row_tokens']}; a row has at least 2 tokens")
+    try:
+        phases = [
+            Phase(first_row=p["first_row"], plan=p["plan"], epoch=p["epoch"])
+            for p in raw.get("phases") or [{"first_row": 0, "plan": "train", "epoch": 0}]
+        ]
+        tokenizer = _tokenizer(raw["tokenizer"], file.parent)
+        shards = [_table(entry, file.parent, "tokens") for entry in raw["shards"]]
+        plans = {
+            name: [_table(entry, file.parent, "spans", digest=True) for entry in entries]
+            for name, entries in raw["plans"].items()
+        }
+        vocab_size, specials = int(raw["tokenizer"]["vocab_size"]), raw["tokenizer"]["specials"]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{file}: an entry is not as expected: {error!r}") from error
+    for phase in phases:
+        if phase.plan not in plans:
+            raise InputError(one_of("plan", phase.plan, sorted(plans)) + f" (phases of {file})")
+    for name in ("bos", "eos", "pad"):
+        if not 0 <= specials.get(name, -1) < vocab_size:
+            raise InputError(f"{file}: the tokenizer has no id for {name!r} below {vocab_size}")
+    settings = {k: v for k, v in config.to_mapping().items() if k not in FREE_SETTINGS | {"seed"}}
+    return Run(
+        folder=file.parent,
+        id=raw["id"],
+        corpus=raw["corpus"],
+        tokenizer=tokenizer,
+        vocab_size=vocab_size,
+        specials=specials,
+        sources=raw["sources"],
+        shards=shards,
+        plans=plans,
+        row_tokens=raw["row_tokens"],
+        config=config,
+        seed=seed,
+        phases=phases,
+        identity={
+            "tokenizer": raw["tokenizer"]["sha256"],
+            "shards": _digest([entry["sha256"] for entry in raw["shards"]]),
+            "plans": {k: _digest([e["sha256"] for e in v]) for k, v in raw["plans"].items()},
+            "sources": raw["sources"],
+            "row_tokens": raw["row_tokens"],
+            "seed": seed,
+            **settings,
+        },
+    )
+
+
+_SHAPE: dict[str, type] = {
+    "id": str,
+    "corpus": dict,
+    "tokenizer": dict,
+    "sources": list,
+    "shards": list,
+    "plans": dict,
+    "row_tokens": int,
+    "config": dict,
+    "seed": int,
+}
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        raw = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{file} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise InputError(f"{file} is not JSON: {error}") from error
+    if not isinstance(raw, dict):
+        raise InputError(f"{file} holds a {type(raw).__name__}, not an object")
+    return raw
+
+
+def _digest(digests: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """Return the sha256 of a file's bytes, in hex."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _local(entry: Mapping[str, Any], base: Path) -> Path:
+    """Return a local path; what is remote is copied to a cache named by its digest, verified."""
+    uri = str(entry["uri"])
+    parts = urlparse(uri)
+    if parts.scheme in ("", "file"):
+        path = base / (unquote(parts.path) if parts.scheme else uri)
+        if not path.is_file():
+            raise InputError(f"{path} is named by the run but does not exist; build it again")
+        return path
+    cache = Path(os.environ.get("PRECEPTOR_CACHE", "~/.cache/preceptor")).expanduser()
+    path = cache / f"{entry['sha256']}{Path(parts.path).suffix}"
+    if not path.exists() or file_sha256(path) != entry["sha256"]:
+        import fsspec
+
+        cache.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+        try:
+            with fsspec.open(uri, "rb") as source, partial.open("wb") as target:
+                shutil.copyfileobj(source, target, 1 << 20)
+            found = file_sha256(partial)
+            if found != entry["sha256"]:
+                raise InputError(f"{uri} has sha256 {found}; the run names {entry['sha256']}")
+            partial.replace(path)
+        except (OSError, ImportError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"{uri} cannot be copied to {cache}: {error}") from error
+        finally:
+            partial.unlink(missing_ok=True)
+    return path
+
+
+def _check_digest(entry: Mapping[str, Any], path: Path, what: str) -> None:
+    found = file_sha256(path)
+    if found != entry["sha256"]:
+        raise InputError(
+            f"{what} {path} has sha256 {found[:16]}..., the run names {entry['sha256'][:16]}...; "
+            "it changed since the run was resolved: resolve the run again"
+        )
+
+
+def _table(entry: Mapping[str, Any], base: Path, column: str, *, digest: bool = False) -> Path:
+    """Check a shard or plan: size, digest (plans), columns, rows."""
+    path = _local(entry, base)
+    size = path.stat().st_size
+    if "bytes" in entry and size != entry["bytes"]:
+        raise InputError(
+            f"{path} has {size:,} bytes, the run names {entry['bytes']:,}; it was cut short or "
+            "changed: build it again"
+        )
+    if digest:
+        _check_digest(entry, path, "the plan")
+    found = map_table(path, column).num_rows
+    if found != entry["rows"]:
+        raise InputError(f"{path} has {found:,} rows, the run names {entry['rows']:,}")
+    return path
+
+
+def _tokenizer(entry: Mapping[str, Any], base: Path) -> Path:
+    """Check the tokenizer's digest and that its ids are as many as the run says."""
+    path = _local(entry, base)
+    _check_digest(entry, path, "the tokenizer")
+    content = _read_json(path)
+    vocabulary = content.get("model", {}).get("vocab", {})
+    # A WordLevel or BPE vocabulary is {token: id}; Unigram's is a list, where ids are places.
+    ids = vocabulary.values() if isinstance(vocabulary, dict) else range(len(vocabulary))
+    added = [token["id"] for token in content.get("added_tokens") or []]
+    found = max([-1, *ids, *added]) + 1
+    if found != entry["vocab_size"]:
+        raise InputError(
+            f"the tokenizer {path} has {found:,} ids, the run says {entry['vocab_size']:,}; "
+            "resolve the run again with the tokenizer that made its shards"
+        )
+    return path
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON so that a reader sees the old file or the new one, never half of it."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w", encoding="utf-8") as stream:
+        json.dump(content, stream, indent=1)
+        stream.write("\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+    partial.replace(path)
