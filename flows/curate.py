@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from prefect import flow, task
@@ -48,14 +47,14 @@ _work: ContextVar[_Work] = ContextVar("work")
 def _step(function: Callable[P, R]) -> Task[P, R]:
     """Make a task that tries again what may succeed, and tells in short what will not."""
     return task(
-        in_short(function),
+        name=function.__name__,
         task_run_name=function.__name__,
         retries=len(RETRY_DELAYS_SECONDS),
         retry_delay_seconds=list(RETRY_DELAYS_SECONDS),
         retry_condition_fn=retry_if_transient,
         cache_policy=NO_CACHE,  # what is done, the store knows
         persist_result=False,
-    )
+    )(in_short(function))
 
 
 @_step
@@ -92,6 +91,7 @@ def verify(corpus: str) -> str:
 @_step
 def report(corpus: str) -> str:
     """Write the report; show a table and the file's address as artifacts; return its path."""
+    from pipelines.paths import report_path
     from pipelines.report import write_report
 
     opened = open_corpus(corpus, store=_work.get().store)
@@ -104,13 +104,6 @@ def report(corpus: str) -> str:
         path.as_uri(), link_text=f"Report of {corpus}", key=f"report-{key}", description=str(path)
     )
     return str(path)
-
-
-def report_path(corpus: Corpus) -> Path:
-    """Return where a version's report goes: in the store if that is local, else beside us."""
-    storage = corpus.store.storage
-    folder = Path(storage.root) if storage.is_local else Path.cwd()
-    return folder / "reports" / f"{corpus.version}.html"
 
 
 def _summary(corpus: Corpus, path: str) -> str:

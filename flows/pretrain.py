@@ -1,9 +1,10 @@
-"""The flow that pretrains on a corpus version: `preceptor train` in a process of its own.
+"""The flow that pretrains on a corpus version, in a process of its own.
 
 A run's identity follows from the corpus and the configuration, so that the same event twice trains
 once, and a run that was interrupted goes on from its newest checkpoint.
 """
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 from prefect import flow, get_run_logger
 
 import pipelines
+from curate.corpus.errors import InputError
 from flows.failures import CommandFailedError, in_short
 from pipelines.corpus import open_corpus
 from pipelines.training import finished, load_config, prepare_run
@@ -25,19 +27,16 @@ _MAX_LINE_CHARS = 4000
 _GRACE_SECONDS = 20.0
 
 
-def training_command(
-    corpus: str, config: str | None, store: str, runs: str | None = None
-) -> list[str]:
-    """Return the command: an absolute file and `-P`, so that no module of the user's folder wins.
+def training_command(run: Path) -> list[str]:
+    """Return the command that trains a run file.
 
-    >>> training_command("archive@3", None, "store")[-5:]
-    ['train', '--corpus', 'archive@3', '--store', 'store']
+    An absolute file and `-P`: no module of the folder we happen to be in may win.
+
+    >>> training_command(Path("run.json"))[1:]  # doctest: +ELLIPSIS
+    ['-P', '.../train/__main__.py', 'run.json']
     """
-    main = Path(pipelines.__file__).resolve().with_name("__main__.py")
-    configs = [] if config is None else [config]
-    folders = [] if runs is None else ["--runs", runs]
-    options = ["--corpus", corpus, "--store", store, *folders]
-    return [sys.executable, "-P", str(main), "train", *configs, *options]
+    main = Path(pipelines.__file__).resolve().parents[1] / "train" / "__main__.py"
+    return [sys.executable, "-P", str(main), str(run)]
 
 
 def stream(command: list[str], log: Callable[[str], object]) -> None:
@@ -95,10 +94,12 @@ def pretrain(
         runs: folder of runs; by default in the store, which must then be local.
     """
     logger = get_run_logger()
+    if importlib.util.find_spec("torch") is None:
+        raise InputError("training needs PyTorch: pip install 'preceptor[train]'")
     version = open_corpus(corpus, store=store)
     run = prepare_run(version, load_config(config), runs)
     if finished(run):
         logger.info("%s is already trained: %s", version.version, run.parent)
     else:
-        stream(training_command(str(version.version), config, store, runs), logger.info)
+        stream(training_command(run), logger.info)
     return str(run.parent)

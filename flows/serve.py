@@ -5,6 +5,7 @@ here, on the loopback interface with SQLite in the store, and ended with everyth
 never fires on the server that Prefect embeds in a process.
 """
 
+import asyncio
 import contextlib
 import fcntl
 import os
@@ -12,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -20,10 +22,10 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
-from prefect import serve as prefect_serve
 from prefect.client.schemas.objects import ConcurrencyLimitConfig
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.deployments.runner import RunnerDeployment
+from prefect.runner import Runner
 from prefect.schedules import Cron
 from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
 from prefect.types.entrypoint import EntrypointType
@@ -71,18 +73,32 @@ def serve(
     """
     place = Store(store)
     offered = deployments(recipe, place, cron, train_config, workers=workers, timezone=timezone)
+    home = _home(place)
     with _interruptible(), contextlib.ExitStack() as stack:
         url = get_current_settings().api.url
         if url is None:
-            url = stack.enter_context(prefect_server(_home(place), port=port))
-        stack.enter_context(_environment(PREFECT_API_URL=url, PYTHONSAFEPATH="1"))
+            url = stack.enter_context(prefect_server(home, port=port))
+        stack.enter_context(_isolated(url))
         stack.enter_context(temporary_settings({PREFECT_API_URL: url}))
+        runner = _Runner(pause_on_shutdown=False)  # paused schedules would stay paused for ever
         say(f"Prefect: {url.removesuffix('/api')}")
         for deployment in offered:
+            runner.add_deployment(deployment)
             say(f"  {_full(deployment)}: {deployment.description}")
         say(f"To curate now: PREFECT_API_URL={url} prefect deployment run {_full(offered[0])}")
-        # Paused schedules would stay paused when this is started again.
-        prefect_serve(*offered, pause_on_shutdown=False, print_starting_message=False)
+        asyncio.run(runner.start())
+
+
+class _Runner(Runner):
+    """Prefect's runner, ending on SIGTERM the way it does on Ctrl-C: runs are ended, then itself.
+
+    Its own handler leaves the runs' processes to themselves (3.8.8: a coroutine is never awaited).
+    """
+
+    def handle_sigterm(self, *args: object, **named: object) -> None:
+        """Interrupt the event loop."""
+        del args, named
+        signal.raise_signal(signal.SIGINT)
 
 
 def deployments(
@@ -234,18 +250,29 @@ def _end_group(process: subprocess.Popen[bytes]) -> None:
 
 
 @contextlib.contextmanager
-def _environment(**values: str) -> Iterator[None]:
-    """Set variables that the runs' processes inherit, for a while."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+def _isolated(url: str) -> Iterator[None]:
+    """Give the runs' processes an empty working folder and a safe path.
+
+    Prefect puts the working folder first on their path, where any `train.py` would win.
+    """
+    paths = [Path(path).absolute() for path in _entries(os.environ.get("PYTHONPATH"))]
+    values = {
+        "PREFECT_API_URL": url,
+        "PYTHONPATH": os.pathsep.join(map(str, paths)),
+        "PYTHONSAFEPATH": "1",
+    }
+    before = dict(os.environ)
+    with tempfile.TemporaryDirectory(prefix="preceptor-") as folder, contextlib.chdir(folder):
+        os.environ.update(values)
+        try:
+            yield
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+
+
+def _entries(paths: str | None) -> list[str]:
+    return [] if not paths else paths.split(os.pathsep)
 
 
 @contextlib.contextmanager

@@ -95,7 +95,8 @@ def preflight(recipe: Recipe) -> None:
     budget = recipe.mix.budget_tokens
     if budget is not None and budget > recipe.mix.repeat_cap * most:
         raise InputError(
-            f"mix.budget asks for {budget:,} tokens, but the sources hold at most {most:,} bytes and "
+            f"mix.budget asks for {budget:,} tokens, but the sources hold at most {most:,} bytes "
+            "and "
             f"repeat_cap is {recipe.mix.repeat_cap:g}; lower the budget or add sources"
         )
 
@@ -113,7 +114,7 @@ def run(
     """Curate a corpus and publish its version.
 
     Args:
-        recipe: a `Recipe`, or the path of a YAML file (then `overrides` and `limit` are understood).
+        recipe: a `Recipe`, or the path of a YAML file (then `options` are understood).
         store: a `Store` or its uri.
         engine: where jobs run; by default in this process.
         until: stop after this pass, publishing no version.
@@ -168,7 +169,7 @@ def run_pass(
 ) -> str:
     """Run one pass on manifests named by fingerprint; return the new manifest's fingerprint.
 
-    For schedulers: arguments and results are small strings, and a repeated call finds its work done.
+    For schedulers: arguments and results are small strings; a repeated call finds its work done.
     """
     recipe, store = _recipe(recipe), _store(store)
     if name not in PASSES:
@@ -197,7 +198,7 @@ def publish_version(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PassPlan:
-    """What a pass would do: `done`, `todo` (with the number of parts) or `unknown` (waits for another)."""
+    """What a pass would do: `done`, `todo` (so many parts) or `unknown` (waits for another)."""
 
     name: str
     state: str

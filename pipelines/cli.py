@@ -12,7 +12,8 @@ from curate.corpus.errors import InputError, IntegrityError
 app = typer.Typer(
     name="preceptor",
     help="Engineer the corpus that teaches your model: curate, explain, version, pack, train.",
-    epilog="A first try: `preceptor demo`. Your own data: `preceptor init FOLDER`, then `preceptor run FOLDER/recipe.yaml`.",
+    epilog="A first try: `preceptor demo`. Your own data: `preceptor init FOLDER`, then "
+    "`preceptor run FOLDER/recipe.yaml`.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -102,7 +103,8 @@ def init(
 
     path, sources, problems = write_recipe(folder, force=force)
     say(
-        f"{path}: {len(sources)} source{'s' * (len(sources) != 1)}: {', '.join(s['name'] for s in sources)}"
+        f"{path}: {len(sources)} source{'s' * (len(sources) != 1)}: "
+        f"{', '.join(s['name'] for s in sources)}"
     )
     for problem in problems[:10]:
         say(f"  left out: {problem['path']}: {problem['why']}")
@@ -155,7 +157,7 @@ def demo(
     workers: WorkersOption = None,
     minutes: Annotated[float, typer.Option("--minutes", help="Training time.")] = 1.25,
 ) -> None:
-    """Curate the text this Python environment holds, write the report, train a small model on it."""
+    """Curate the text this Python environment holds, report on it, train a small model."""
     from pipelines.demo import run_demo
 
     run_demo(store, workers=workers, minutes=minutes)
@@ -188,9 +190,7 @@ def list_(
     show(what, store)
 
 
-@app.command(
-    epilog="Example: preceptor table demo verdicts --where \"NOT kept AND source = 'licenses'\" --out dropped.csv"
-)
+@app.command(epilog="Example: preceptor table demo verdicts --where 'NOT kept' --out dropped.csv")
 def table(
     corpus: CorpusArgument,
     name: Annotated[
@@ -276,7 +276,7 @@ def report(
 
 
 @app.command(
-    epilog="Example: preceptor train config.yaml --corpus demo  (a config may be as short as `depth: 4`)"
+    epilog="Example: preceptor train config.yaml --corpus demo  (`depth: 4` is a whole config)"
 )
 def train(
     config: Annotated[Path, typer.Argument(help="The training config.", metavar="CONFIG.yaml")],
@@ -362,7 +362,7 @@ def serve(
     ] = 1,
 ) -> None:
     """Schedule curating and pretraining with Prefect, on this machine."""
-    import importlib  # the scheduler stands above this package: it imports us, so it is named, not imported
+    import importlib  # flows stands above this package, so it is named and not imported
 
     from pipelines.recipe import load_recipe
     from pipelines.training import load_config

@@ -250,7 +250,8 @@ def show_result(result: dict[str, Any]) -> dict[str, Any]:
     if held_out:
         say(held_out["text"])
     say(
-        f"{result['parameters']:,} parameters, {result['steps']:,} steps, {result['training_seconds']:.0f} s on {result['device']}"
+        f"{result['parameters']:,} parameters, {result['steps']:,} steps, "
+        f"{result['training_seconds']:.0f} s on {result['device']}"
     )
     say(f"model: {result['model']}")
     if result.get("sample"):

@@ -103,13 +103,15 @@ class Corpus:
         text = text.strip().lower()
         if len(text) < 4 or len(text) > 32 or set(text) - set("0123456789abcdef"):
             raise InputError(
-                f"a document id has 32 hexadecimal digits (the first 4 or more will do), got {text!r}"
+                "a document id has 32 hexadecimal digits (the first 4 or more will do), got "
+                f"{text!r}"
             )
         ids = self.table("verdicts").select("doc_id").filter(pl.col("doc_id").str.starts_with(text))
         found = ids.head(6).collect()["doc_id"].sort().to_list()
         if not found:
             raise InputError(
-                f"{self.version} has no document {text}; `preceptor table {self.version.name} verdicts` lists them"
+                f"{self.version} has no document {text}; `preceptor table {self.version.name} "
+                "verdicts` lists them"
             )
         if len(found) > 1:
             raise InputError(
@@ -174,7 +176,7 @@ def why(corpus: Corpus, doc_id: str) -> dict[str, Any]:
 
 
 def _place(corpus: Corpus, doc_id: str, split: str) -> dict[str, Any]:
-    """Return where a kept document stands: its token shard and the rows of the plan that read it."""
+    """Return where a kept document stands: its token shard, and the plan's rows that read it."""
     wanted = parse_id(doc_id)
     storage = corpus.store.storage
     for ordinal, shard in enumerate(corpus.shards("tokens")):

@@ -47,7 +47,8 @@ def run_demo(store: str, *, workers: int | None, minutes: float) -> None:
     began = time.monotonic()
     recipe = parse_recipe(RECIPE, where="the demo's recipe")
     console.print(
-        "[bold]1. Curate[/] the text of this Python environment: sources, READMEs, licences, help topics"
+        "[bold]1. Curate[/] the text of this Python environment: sources, READMEs, licences, "
+        "help topics"
     )
     with engine_for(workers) as engine, Watch() as watch:
         outcome = run(recipe, store=store, engine=engine, observe=watch.observe)

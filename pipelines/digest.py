@@ -16,7 +16,7 @@ from curate.corpus.identity import fingerprint
 __all__ = ["code_digest", "reached"]
 
 _OURS = ("curate", "pipelines.passes")
-# How work is keyed, sent and stored does not shape a row; what the recipe asks is in the key itself.
+# How work is keyed, sent and stored shapes no row; what the recipe asks is in the key itself.
 _MACHINERY = ("pipelines.passes.base", "pipelines.passes.modules")
 _LIBRARIES = {
     "datasketch": "datasketch",
@@ -90,7 +90,7 @@ def reached(*modules: str) -> tuple[list[str], list[str]]:
 
 @cache
 def code_digest(*modules: str) -> str:
-    """Return 32 hex digits over the sources reached and the versions of the libraries among them."""
+    """Return 32 hex digits over the sources reached and the versions of their libraries."""
     ours, libraries = reached(*modules)
     return fingerprint(
         *(f"{name}:{fingerprint(_source(name)[0])}" for name in ours),

@@ -56,7 +56,8 @@ def _verdict(corpus: Corpus, life: dict[str, Any]) -> None:
         twin = corpus.rows("documents", verdict["kept_id"])[0]
         _fact(
             "",
-            f"{verdict['kept_id']} speaks for it ({twin['source']}, {twin['path']}): {_excerpt(twin['text'], 100)}",
+            f"{verdict['kept_id']} speaks for it ({twin['source']}, {twin['path']}): "
+            f"{_excerpt(twin['text'], 100)}",
         )
     table = _table(
         ("rule", "left"),
@@ -114,7 +115,8 @@ def _evidence(corpus: Corpus, life: dict[str, Any]) -> None:
             source = corpus.rows("documents", other)[0]
             _fact(
                 "",
-                f"{edge['kind']}, Jaccard {edge['jaccard']:.3f}: {other} ({source['source']}, {source['path']})",
+                f"{edge['kind']}, Jaccard {edge['jaccard']:.3f}: {other} ({source['source']}, "
+                f"{source['path']})",
             )
     else:
         _fact("duplicates", "none")
@@ -124,7 +126,8 @@ def _evidence(corpus: Corpus, life: dict[str, Any]) -> None:
         ]
         _fact(
             "contamination",
-            f"{hit['benchmark']} item {hit['item']}, overlap {hit['overlap']:.2f}: {_excerpt(text.decode(errors='replace'), 160)}",
+            f"{hit['benchmark']} item {hit['item']}, overlap {hit['overlap']:.2f}: "
+            f"{_excerpt(text.decode(errors='replace'), 160)}",
         )
     if not life["contamination"]:
         _fact("contamination", "none found")

@@ -42,7 +42,7 @@ def export(corpus: Corpus, format_name: str, out: str | Path) -> dict[str, int]:
 
 
 def _parquet(corpus: Corpus, folder: Path) -> dict[str, int]:
-    """One file per shard, `data/train-00000-of-00004.parquet`, which `datasets.load_dataset` reads as it is."""
+    """One file per shard and split, `data/train-00000-of-00004.parquet`."""
     storage = corpus.store.storage
     documents, verdicts = corpus.shards("documents"), corpus.shards("verdicts")
     counts = {"documents": 0, "files": 0}

@@ -1,4 +1,4 @@
-"""`preceptor list`: corpora in a store, and the readers, signals, rules and objectives there are."""
+"""`preceptor list`: what a store holds, and the readers, signals, rules and objectives."""
 
 import ast
 import importlib.util
@@ -104,7 +104,8 @@ def _objectives(store: str) -> None:
     """Read the objectives' files without importing them: that would load torch."""
     del store
     spec = importlib.util.find_spec("train")
-    assert spec is not None and spec.submodule_search_locations, "train is one of our packages"
+    assert spec is not None, "train is one of our packages"
+    assert spec.submodule_search_locations, "train is a package"
     folder = Path(spec.submodule_search_locations[0]) / "objectives"
     table = _table(("objective", "left"), ("what it is", "left"))
     for module in pkgutil.iter_modules([str(folder)]):

@@ -291,7 +291,8 @@ class Recipe(Section):
             for name in used:
                 if name not in names:
                     raise ValueError(
-                        f"{where} names the source {name!r}; sources are: {', '.join(names)}.{did_you_mean(name, names)}"
+                        f"{where} names the source {name!r}; sources are: "
+                        f"{', '.join(names)}.{did_you_mean(name, names)}"
                     )
         if self.mix.weights is not None and not any(self.mix.weights.values()):
             raise ValueError("mix.weights are all zero; give at least one source a weight above 0")
@@ -423,7 +424,8 @@ def _explain(error: ValidationError, node: Any, where: str) -> str:
                 continue
             known = list(_keys(path[:-1]))
             lines.append(
-                f"{at}: unknown key `{dotted}`; known here: {', '.join(known)}.{did_you_mean(str(path[-1]), known)}"
+                f"{at}: unknown key `{dotted}`; known here: "
+                f"{', '.join(known)}.{did_you_mean(str(path[-1]), known)}"
             )
         elif problem["type"] == "missing":
             lines.append(f"{at}: `{dotted}` is missing")

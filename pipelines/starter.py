@@ -34,7 +34,7 @@ pack: {{row_tokens: 512}}
 def write_recipe(
     folder: str | Path, *, force: bool = False
 ) -> tuple[Path, list[dict[str, Any]], list[dict[str, str]]]:
-    """Write `recipe.yaml` into a folder; return its path, the sources found and what was not understood.
+    """Write `recipe.yaml` into a folder; return its path, the sources found and what was left out.
 
     Raises:
         InputError: no such folder, nothing readable in it, or a recipe is there already.
@@ -50,7 +50,8 @@ def write_recipe(
     sources, problems = sniff(str(folder)), unreadable(str(folder))
     if not sources:
         raise InputError(
-            f"{folder} holds no file that a reader understands; `preceptor list readers` tells the suffixes"
+            f"{folder} holds no file that a reader understands; `preceptor list readers` tells "
+            "the suffixes"
         )
     name = (
         "".join(c if c.isalnum() or c in "._-" else "-" for c in folder.resolve().name).strip(
@@ -59,10 +60,8 @@ def write_recipe(
         or "corpus"
     )
     head = yaml.safe_dump({"name": name, "seed": 7}, sort_keys=False)
-    lines = "".join(
-        f"  - {yaml.safe_dump(source, default_flow_style=True, sort_keys=False, width=10_000).strip()}\n"
-        for source in sources
-    )
+    flow: dict[str, Any] = {"default_flow_style": True, "sort_keys": False, "width": 10_000}
+    lines = "".join(f"  - {yaml.safe_dump(source, **flow).strip()}\n" for source in sources)
     weights = "{" + ", ".join(f"{source['name']}: 1" for source in sources) + "}"
     text = f"{head}sources:\n{lines}{_REST.format(weights=weights)}"
     parse_recipe(text, where=str(path))

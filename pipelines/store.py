@@ -81,7 +81,8 @@ class Log:
         record = json.loads(data)
         if record.get("format") != FORMAT_VERSION:
             raise IntegrityError(
-                f"{self._name(number)} has format version {record.get('format')}, expected {FORMAT_VERSION}"
+                f"{self._name(number)} has format version {record.get('format')}, expected "
+                f"{FORMAT_VERSION}"
             )
         return record  # type: ignore[no-any-return]
 
@@ -191,7 +192,8 @@ class Store:
             return found
         if not number.isdigit() or int(number) not in versions:
             raise InputError(
-                f"corpus {name!r} has no version {number!r}; versions are: {', '.join(map(str, sorted(versions)))}"
+                f"corpus {name!r} has no version {number!r}; versions are: "
+                f"{', '.join(map(str, sorted(versions)))}"
             )
         return _version(versions[int(number)])
 

@@ -70,7 +70,8 @@ def prepare_run(
     path = base.absolute() / run_id / "run.json"
     if not packed.counts.get("train_rows"):
         raise InputError(
-            f"{corpus.version} has no training rows; see `preceptor report {corpus.version}` for what was dropped"
+            f"{corpus.version} has no training rows; see `preceptor report {corpus.version}` for "
+            "what was dropped"
         )
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -52,7 +52,7 @@ def verify(corpus: Corpus, on_file: Callable[[str], None] | None = None) -> list
             problems.append(
                 f"{what}: {rows[left]} documents in, {rows[right]} out, or not the same ones"
             )
-    return problems + _counts(corpus, rows, sums)
+    return [*problems, *_counts(corpus, rows, sums)]
 
 
 def _check(storage: Storage, shard: Shard, ids: MultisetHash) -> list[str]:
@@ -86,7 +86,10 @@ def _counts(
     collect, judge, pack = (corpus.manifest(name) for name in ("collect", "judge", "pack"))
     records = rows["collect", "documents"] + rows.get(("collect", "quarantine"), 0)
     if records != collect.counts["records"]:
-        yield f"collect: {collect.counts['records']} records read, but documents and quarantine hold {records}"
+        yield (
+            f"collect: {collect.counts['records']} records read, but documents and quarantine hold "
+            f"{records}"
+        )
     verdicts = corpus.table("verdicts", hex_ids=False)
     kept = MultisetHash()
     table = (
@@ -97,7 +100,11 @@ def _counts(
         kept.hexdigest() != sums["tokenize", "tokens"].hexdigest()
         or len(table) != rows["tokenize", "tokens"]
     ):
-        yield f"tokenize: {len(table)} documents are kept, {rows['tokenize', 'tokens']} are tokenized, or not the same ones"
+        yield (
+            f"tokenize: {len(table)} documents are kept, {rows['tokenize', 'tokens']} are "
+            "tokenized, "
+            "or not the same ones"
+        )
     dropped = (
         verdicts.filter(~pl.col("kept"))
         .select((pl.col("reasons").list.len() == 0).sum())

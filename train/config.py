@@ -50,9 +50,9 @@ class TrainConfig:
         "training time (evaluation excluded) turned into steps once, by a short calibration",
         exclusiveMinimum=0,
     )
-    learning_rate: float = _knob(0.004, "AdamW, for matrices", exclusiveMinimum=0)
-    embedding_lr_scale: float = _knob(4.0, "times learning_rate, embedding", exclusiveMinimum=0)
-    head_lr_scale: float = _knob(1.0, "times learning_rate, output head", exclusiveMinimum=0)
+    learning_rate: float = _knob(0.0008, "AdamW's peak for block matrices", exclusiveMinimum=0)
+    embedding_lr: float = _knob(0.2, "its peak for the embedding", exclusiveMinimum=0)
+    head_lr: float = _knob(0.004, "its peak for the output head", exclusiveMinimum=0)
     weight_decay: float = _knob(0.1, "decoupled, on block matrices only", minimum=0)
     beta1: float = _knob(0.9, "AdamW first moment", minimum=0, exclusiveMaximum=1)
     beta2: float = _knob(0.95, "AdamW second moment", minimum=0, exclusiveMaximum=1)

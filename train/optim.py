@@ -1,6 +1,7 @@
 """AdamW in three groups, and the warm-up, stable, linear cool-down schedule.
 
-Embedding and head see each row rarely and get their own rates and no decay. The schedule is a
+Embedding and head see each row rarely and get their own rates and no decay (on a small corpus
+the matrices' rate matters most: 0.004 in place of 0.0008 cost a whole nat). The schedule is a
 pure function of (step, steps): nothing of it needs a checkpoint.
 
 >>> [round(schedule(s, 10, warmup=0.2, cooldown=0.5), 2) for s in range(10)]
@@ -36,11 +37,11 @@ def adamw(model: nn.Module, config: TrainConfig, device: torch.device) -> torch.
     for name, parameter in model.named_parameters():
         kind = next((k for k in ("embedding", "head") if k in name.split(".")), None)
         groups[kind or ("vector" if parameter.ndim < 2 else "")].append(parameter)
-    scale = {"embedding": config.embedding_lr_scale, "head": config.head_lr_scale}
+    peaks = {"embedding": config.embedding_lr, "head": config.head_lr}
     settings = [
         {
             "params": parameters,
-            "peak": config.learning_rate * scale.get(kind, 1.0),
+            "peak": peaks.get(kind, config.learning_rate),
             "weight_decay": 0.0 if kind else config.weight_decay,
         }
         for kind, parameters in groups.items()

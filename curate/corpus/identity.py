@@ -38,7 +38,7 @@ def fingerprint(*fields: bytes | str) -> str:
     return _hash(fields).hex()
 
 
-def content_hash(data: bytes) -> bytes:
+def content_hash(data: bytes | memoryview) -> bytes:
     """Return the 16-byte blake2b hash of some content."""
     return hashlib.blake2b(data, digest_size=ID_BYTES).digest()
 

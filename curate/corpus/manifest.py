@@ -63,7 +63,8 @@ class Manifest:
         raw = json.loads(data)
         if raw.get("format") != FORMAT_VERSION:
             raise IntegrityError(
-                f"{where} has format version {raw.get('format')}, this Preceptor reads {FORMAT_VERSION}"
+                f"{where} has format version {raw.get('format')}, this Preceptor reads "
+                f"{FORMAT_VERSION}"
             )
         return cls(
             name=raw["pass"],
@@ -112,6 +113,7 @@ def conserve(
         sums.append((rows, ids.hexdigest()))
     if sums[0] != sums[1]:
         raise IntegrityError(
-            f"conservation broken in {what}: {sums[0][0]} documents went in, {sums[1][0]} came out, "
+            f"conservation broken in {what}: {sums[0][0]} documents went in, {sums[1][0]} came "
+            "out, "
             f"id sums {sums[0][1][:8]} and {sums[1][1][:8]}; nothing was committed"
         )

@@ -29,7 +29,7 @@ _TEMPORARY = ".tmp"
 
 
 class Storage:
-    """A folder somewhere. Cheap to build, safe to pickle, names are relative with forward slashes."""
+    """A folder somewhere, cheap to build and safe to pickle; names are relative to it."""
 
     def __init__(self, uri: str, options: Mapping[str, Any] | None = None) -> None:
         self.uri = uri.rstrip("/") if "://" in uri else str(Path(uri).absolute())
@@ -182,7 +182,7 @@ class Storage:
         return target
 
 
-def sha256_of(stream: IO[bytes]) -> str:
+def sha256_of(stream: Any) -> str:
     """Return the hex sha256 of a stream, read in chunks."""
     return hashlib.file_digest(stream, "sha256").hexdigest()
 

@@ -39,8 +39,8 @@ def expand(
         storage_options: for fsspec, when a uri has a protocol.
 
     Returns:
-        The files sorted by uri, each once. A file of a format with one document per file has its
-        `path` as `key`. `path` is relative to `base`, or else begins with the name of the
+        The files sorted by uri, each once, without a key: a document's identity is its content,
+        not where its file lies. `path` is relative to `base`, or else begins with the name of the
         folder that holds the file or that the pattern starts from.
 
     Raises:
@@ -58,10 +58,9 @@ def expand(
     names = _distinct({uri: name for uri, (_, name) in found.items()})
     files = []
     for uri in sorted(found):
-        reader, _ = reader_for(names[uri], format)
-        key = names[uri] if reader.one_document_per_file else None
+        reader_for(names[uri], format)
         match = found[uri][0]
-        files.append(InputFile(uri, names[uri], match.size, match.version, key))
+        files.append(InputFile(uri, names[uri], match.size, match.version))
     return files
 
 

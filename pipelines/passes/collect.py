@@ -74,7 +74,8 @@ def run(context: Context) -> Manifest:
     _check_rows(context.store, tables, counts, limited=recipe.limit is not None)
     if not tables["documents"]:
         raise InputError(
-            f"the sources of {recipe.name!r} hold no document ({counts.get('quarantined', 0)} records in quarantine)"
+            f"the sources of {recipe.name!r} hold no document ({counts.get('quarantined', 0)} "
+            "records in quarantine)"
         )
     settings = {
         "sources": [source.model_dump(mode="json") for source in recipe.sources],
@@ -336,7 +337,7 @@ def _heads(shards: Sequence[Shard], limit: int | None) -> list[int]:
 def _collisions(
     store: Store, shards: Sequence[Shard], heads: Sequence[int]
 ) -> list[list[list[int]]]:
-    """Return for each shard [[row, occurrence or -1 for another text], ...] of colliding records."""
+    """Return [[row, occurrence or -1 for another text], ...] of each shard's collisions."""
     actions: list[list[list[int]]] = [[] for _ in shards]
     if not shards:
         return actions
@@ -369,7 +370,7 @@ def _collisions(
 def apply_identity(
     workspace: Workspace, source: str, shard: Shard, head: int, actions: Sequence[Sequence[int]]
 ) -> Parts:
-    """Job: write a shard again with occurrence numbers, without the records in `actions` marked -1."""
+    """Job: write a shard again with occurrence numbers, without the records marked -1."""
     table = read_shard(workspace.storage, shard).slice(0, head)
     ids = table["doc_id"].to_pylist()
     keys, raws = table["key"].to_pylist(), table["raw_hash"].to_pylist()
@@ -406,13 +407,14 @@ def apply_identity(
 
 
 def _check_policy(source: str, parts: Sequence[Parts], num_files: int, settings: Collect) -> None:
-    """Stop when more is unreadable than the recipe allows; nothing is lost, nothing is committed."""
+    """Stop when more is unreadable than the recipe allows; nothing is lost."""
     bad = {row["uri"]: row for part in parts for row in part.info["bad_files"]}
     if len(bad) > settings.bad_files * num_files:
         told = "; ".join(f"{row['path']}: {row['message']}" for row in list(bad.values())[:3])
         raise InputError(
             f"source {source!r}: {len(bad)} of {num_files} files cannot be read ({told}).\n"
-            f"Mend or remove them, or allow a share with `collect: {{bad_files: {-(-100 * len(bad) // num_files) / 100}}}`"
+            "Mend or remove them, or allow a share with `collect: "
+            f"{{bad_files: {-(-100 * len(bad) // num_files) / 100}}}`"
         )
     counts = add_counts(parts)
     quarantined, records = counts.get("quarantined", 0), counts.get("records", 0)
@@ -445,6 +447,7 @@ def _check_rows(
         counts["records"] = found["documents"] + found["quarantine"]
     if found["documents"] + found["quarantine"] != counts["records"]:
         raise IntegrityError(
-            f"conservation broken in collect: {counts['records']} records were read, {found['documents']} became "
+            f"conservation broken in collect: {counts['records']} records were read, "
+            f"{found['documents']} became "
             f"documents and {found['quarantine']} went to quarantine; nothing was committed"
         )

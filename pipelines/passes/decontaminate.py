@@ -118,7 +118,8 @@ def build_index(
                     if batch.rejects:
                         first = batch.rejects[0]
                         raise InputError(
-                            f"benchmark {benchmark['name']!r}: {file.path} record {first.position} cannot be read "
+                            f"benchmark {benchmark['name']!r}: {file.path} record "
+                            f"{first.position} cannot be read "
                             f"({first.reason}: {first.detail}); a test set must be whole"
                         )
                     texts += batch.records.column("text").to_pylist()

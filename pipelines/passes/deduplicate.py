@@ -1,4 +1,4 @@
-"""Deduplicate: documents -> verified duplicate edges and clusters; nobody is chosen or dropped here.
+"""Deduplicate: documents -> verified duplicate edges and clusters; nobody is dropped here.
 
 `sketch` works per shard (exact hash, LSH band keys). `join` works over all of them: identical
 normalised texts are joined to their smallest id; of each such class one member goes on to the
@@ -99,8 +99,10 @@ def _guard(
     """Stop before damage; see DESIGN section 5."""
     if cluster_size is not None and counts["largest_cluster"] > cluster_size:
         raise InputError(
-            f"a duplicate cluster has {counts['largest_cluster']} documents, more than {cluster_size}; look at "
-            "`preceptor table CORPUS duplicates` of a smaller run, or raise `deduplicate.guardrails.cluster_size`"
+            f"a duplicate cluster has {counts['largest_cluster']} documents, more than "
+            f"{cluster_size}; look at "
+            "`preceptor table CORPUS duplicates` of a smaller run, or raise "
+            "`deduplicate.guardrails.cluster_size`"
         )
     candidates, verified = counts["candidates"], counts["near"]
     if (
@@ -109,7 +111,8 @@ def _guard(
         and verified < verified_share * candidates
     ):
         raise InputError(
-            f"only {verified} of {candidates} near-duplicate candidates verify, less than the share {verified_share}; "
+            f"only {verified} of {candidates} near-duplicate candidates verify, less than the "
+            f"share {verified_share}; "
             "use more rows per band, or lower `deduplicate.guardrails.verified_share`"
         )
 
@@ -240,7 +243,7 @@ def _verify(
     pairs: np.ndarray,
     width: int,
 ) -> np.ndarray:
-    """Return the exact shingle Jaccard of candidate pairs, from the texts of the documents among them."""
+    """Return the exact shingle Jaccard of candidate pairs, from their texts."""
     if not len(pairs):
         return np.empty(0)
     wanted = np.unique(pairs)

@@ -312,8 +312,10 @@ def _guard_sources(sources: pl.Series, near: np.ndarray, limit: float | None) ->
     for name, documents, count in lost.sort("source").iter_rows():
         if documents >= _GUARDED_SOURCE and count > limit * documents:
             raise InputError(
-                f"near-duplicates would take {count} of {documents} documents of source {name!r}, more than the share "
-                f"{limit}; look at `preceptor table CORPUS duplicates`, or set `deduplicate.guardrails.source_loss`"
+                f"near-duplicates would take {count} of {documents} documents of source "
+                f"{name!r}, more than the share "
+                f"{limit}; look at `preceptor table CORPUS duplicates`, or set "
+                "`deduplicate.guardrails.source_loss`"
             )
 
 

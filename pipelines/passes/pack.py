@@ -71,7 +71,7 @@ def run(context: Context) -> Manifest:
 
 
 def _groups(shards: Sequence[Shard]) -> list[tuple[int, list[Shard]]]:
-    """Return [(ordinal of the first shard, consecutive shards of at most _GROUP_ROWS documents)]."""
+    """Return [(ordinal of the first shard, shards), ...] of at most _GROUP_ROWS documents."""
     groups: list[tuple[int, list[Shard]]] = []
     rows = _GROUP_ROWS
     for ordinal, shard in enumerate(shards):

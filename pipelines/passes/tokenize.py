@@ -163,7 +163,8 @@ def fit_tokenizer(
     )
     if not usable.any():
         raise InputError(
-            "no document is kept for training, so there is nothing to train a tokenizer on; see the verdicts"
+            "no document is kept for training, so there is nothing to train a tokenizer on; see "
+            "the verdicts"
         )
     train = judged.filter(pa.array(usable)).combine_chunks()
     codes = train["source"].combine_chunks().dictionary_encode().indices.to_numpy()

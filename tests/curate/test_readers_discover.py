@@ -196,10 +196,10 @@ def test_files_elsewhere_are_named_by_their_folder_and_never_alike(tree):
     assert names == ["project/data/a.jsonl", "second/data/a.jsonl"]
 
 
-def test_a_file_is_known_by_size_and_time_and_documents_by_their_path(tree):
+def test_a_file_is_known_by_size_and_time_and_has_no_key_of_its_own(tree):
     file = expand(["data/deep/er/c.txt"], str(tree))[0]
     stat = (tree / "data/deep/er/c.txt").stat()
-    assert (file.key, file.size) == ("data/deep/er/c.txt", stat.st_size)
+    assert (file.key, file.size) == (None, stat.st_size)
     assert file.version == f"mtime-{stat.st_mtime_ns}"
     assert expand(["data/a.jsonl"], str(tree))[0].key is None
 

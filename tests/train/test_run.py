@@ -119,7 +119,7 @@ def test_a_run_does_not_go_on_with_other_settings(make_run):
     content = json.loads(path.read_text())
     content["config"]["learning_rate"] = 0.01
     path.write_text(json.dumps(content))
-    with pytest.raises(InputError, match="learning_rate: 0.004 -> 0.01"):
+    with pytest.raises(InputError, match="learning_rate: 0.0008 -> 0.01"):
         train.run(path)
 
 
@@ -132,7 +132,7 @@ def test_minutes_become_steps_once(make_run):
 
 
 def test_a_run_learns_and_reports_by_source(make_run):
-    path = make_run(steps=150, learning_rate=0.01, checkpoint_every=0, log_every=50, eval_every=50)
+    path = make_run(steps=150, learning_rate=0.004, checkpoint_every=0, log_every=50, eval_every=50)
     seen = []
     result = train.run(path, lambda step, steps, line: seen.append((step, steps, line)))
     assert _trace(path)[0][1] == pytest.approx(math.log(70), rel=1e-4)
@@ -179,13 +179,17 @@ ALLOWED = set(sys.stdlib_module_names) | {
     "setuptools", "triton", "torchgen", "functorch", "packaging", "pydot", "optree",
 }
 blocked = set()
-class Block:
+class Hide:
+    # Stand before a finder: what is not allowed is not found, as if it were not installed.
+    def __init__(self, finder):
+        self.finder = finder
     def find_spec(self, name, path=None, target=None):
         top = name.partition(".")[0]
         if top not in ALLOWED and not top.startswith("_"):
             blocked.add(top)
-            raise ModuleNotFoundError(f"{top} is not installed here", name=top)
-sys.meta_path.insert(0, Block())
+            return None
+        return self.finder.find_spec(name, path, target)
+sys.meta_path[:] = [Hide(finder) for finder in sys.meta_path]
 import train
 for module in pkgutil.walk_packages(train.__path__, "train."):
     if not module.name.endswith("__main__"):

@@ -1,0 +1,140 @@
+"""What deserves a look first. Each alert says what was found and where the page tells more."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from pipelines.report.facts import Facts
+from pipelines.report.text import number, percent, si, visible
+
+__all__ = ["alerts"]
+
+_MANY_EPOCHS = 4  # Muennighoff et al. 2023: repetition is nearly free up to about four epochs
+_NAMES_SHOWN = 8
+_LEVELS = ("warning", "notice")
+
+
+def alerts(facts: Facts, data: dict[str, Any]) -> list[dict[str, str]]:
+    """Return alerts as {level, section, text}, warnings first.
+
+    Args:
+        facts: the corpus's.
+        data: the sections made so far; those of signals may be absent.
+    """
+    found = [
+        {"level": level, "section": section, "text": text}
+        for maker in (_input, _losses, _rules, _signals, _contamination, _mixture)
+        for level, section, text in maker(facts, data)
+    ]
+    return sorted(found, key=lambda alert: _LEVELS.index(alert["level"]))
+
+
+Alerts = Iterator[tuple[str, str, str]]
+
+
+def _names(names: list[str]) -> str:
+    shown = ", ".join(visible(name) for name in names[:_NAMES_SHOWN])
+    more = len(names) - _NAMES_SHOWN
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
+def _input(facts: Facts, data: dict[str, Any]) -> Alerts:
+    top = data["corpus"]
+    if top["limit"] is not None:
+        yield "warning", "corpus", f"A trial run: only the first {top['limit']:,} records of each source were read."
+    if top["quarantined"]:
+        share = percent(top["quarantined"] / top["records"])
+        reasons = facts.quarantine.group_by("reason").sum().sort("records", descending=True)
+        yield (
+            "warning",
+            "quarantine",
+            f"{_records(top['quarantined'])} of {top['records']:,} ({share}) could not be read and "
+            f"went to quarantine: {_names(reasons['reason'].to_list())}.",
+        )
+    bare = sum(row["documents"] for row in top["licenses"]["rows"] if row["license"] is None)
+    if bare:
+        text = f"{number(bare)} kept documents ({percent(bare / top['kept'])}) state no licence."
+        yield "notice", "corpus", text
+
+
+def _records(count: int) -> str:
+    return f"{count:,} record" if count == 1 else f"{count:,} records"
+
+
+def _losses(facts: Facts, data: dict[str, Any]) -> Alerts:
+    for row in data["sources"]["rows"]:
+        if not row["documents"]:
+            yield "warning", "sources", f"Source {row['source']} has no documents."
+            continue
+        whole = row["tokens"] + row["lost_tokens_estimate"]
+        documents = 1 - row["kept"] / row["documents"]
+        tokens = row["lost_tokens_estimate"] / whole if whole else 0.0
+        if max(documents, tokens) > 0.5:
+            lost = "everything" if not row["kept"] else "more than half"
+            yield (
+                "warning",
+                "sources",
+                f"Source {row['source']} lost {lost}: {percent(documents)} of its documents, "
+                f"~{percent(tokens)} of its tokens.",
+            )
+
+
+def _rules(facts: Facts, data: dict[str, Any]) -> Alerts:
+    dead = [r["reason"] for r in data["reasons"]["rows"] if r["kind"] == "rules" and not r["documents"]]
+    if dead:
+        verb = "drops" if len(dead) == 1 else "drop"
+        yield "notice", "reasons", f"{_names(dead)} {verb} nothing (dead rules)."
+    counts = facts.corpus.manifest("deduplicate").counts
+    if counts.get("capped_buckets"):
+        yield (
+            "warning",
+            "duplicates",
+            f"{counts['capped_buckets']:,} LSH buckets held more documents than the cap, so not all "
+            "of their pairs were compared; near-duplicates may be left.",
+        )
+
+
+def _signals(facts: Facts, data: dict[str, Any]) -> Alerts:
+    null = [entry["signal"] for entry in data.get("signals", []) if entry["kind"] == "null"]
+    if null:
+        yield "warning", "signals", f"Null in every document: {_names(null)}."
+
+
+def _contamination(facts: Facts, data: dict[str, Any]) -> Alerts:
+    manifest = facts.corpus.manifest("decontaminate")
+    if not manifest.settings["against"]:
+        yield "notice", "contamination", "Not checked against any benchmark."
+    for row in manifest.info["coverage"]:
+        if row["uncoverable_items"]:
+            share = percent(row["uncoverable_items"] / row["items"])
+            yield (
+                "warning",
+                "contamination",
+                f"{row['uncoverable_items']:,} of {row['items']:,} items ({share}) of "
+                f"{row['benchmark']} are too short or too common to be recognised by any method.",
+            )
+    marked = {
+        name.removeprefix("marked:"): count
+        for name, count in facts.corpus.manifest("judge").counts.items()
+        if name.startswith("marked:") and count
+    }
+    for name, count in marked.items():
+        text = f"{count:,} documents that contain items of {name} are only marked, not dropped."
+        yield "warning", "contamination", text
+
+
+def _mixture(facts: Facts, data: dict[str, Any]) -> Alerts:
+    rows = data["mixture"]["rows"]
+    many = [r for r in rows if (r["epochs"] or 0) > 1]
+    if many:
+        most = max(many, key=lambda row: row["epochs"])
+        level = "warning" if most["epochs"] > _MANY_EPOCHS else "notice"
+        told = ", ".join(f"{row['domain']} {row['epochs']:.2f}" for row in many[:_NAMES_SHOWN])
+        more = f" and {len(many) - _NAMES_SHOWN} more" if len(many) > _NAMES_SHOWN else ""
+        yield level, "mixture", f"Read more than once, in epochs: {told}{more}."
+    unread = [r for r in rows if r["available_tokens"] and not r["realised_tokens"]]
+    if unread:
+        lost = si(sum(row["available_tokens"] for row in unread))
+        names = _names([row["domain"] for row in unread])
+        yield "notice", "mixture", f"Kept but never drawn: {names} ({lost} tokens)."
+    if not data["corpus"]["drawn_tokens"]:
+        yield "warning", "mixture", "Nothing is drawn: there is nothing to train on."

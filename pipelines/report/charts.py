@@ -1,0 +1,153 @@
+"""Where the marks of a chart stand: plain numbers for the SVG templates.
+
+All charts share one idea of size: a box of `WIDTH` x `HEIGHT` units that the page scales.
+"""
+
+import math
+from typing import Any
+
+from pipelines.report.text import number
+
+__all__ = ["histogram", "line", "pictures"]
+
+WIDTH, HEIGHT = 320.0, 96.0
+_LEFT, _RIGHT, _TOP = 4.0, 316.0, 14.0
+_FLOOR = HEIGHT - 16.0
+
+
+def pictures(data: dict[str, Any]) -> dict[str, Any]:
+    """Return the geometry of every chart of a report."""
+    duplicates = data["duplicates"]
+    return {
+        "signals": [
+            histogram(
+                entry["edges"],
+                entry["counts"],
+                entry["kept"],
+                marks=entry["thresholds"],
+                log=entry["log"],
+            )
+            if entry["kind"] == "histogram"
+            else None
+            for entry in data["signals"]
+        ],
+        "jaccard": _jaccard(duplicates["jaccard"]),
+        "s_curve": line(
+            duplicates["s_curve"]["points"],
+            mark=duplicates["s_curve"]["threshold"],
+            value=duplicates["s_curve"]["at_threshold"],
+        )
+        if duplicates["s_curve"]
+        else None,
+    }
+
+
+def _jaccard(found: dict[str, Any] | None) -> dict[str, Any] | None:
+    if found is None or not any(found["counts"]):
+        return None
+    bins = len(found["counts"])
+    width = (found["high"] - found["low"]) / bins or 1 / bins
+    edges = [round(found["low"] + i * width, 4) for i in range(bins + 1)]
+    return histogram(edges, found["counts"], None, marks=[], log=False)
+
+
+def histogram(
+    edges: list[float],
+    counts: list[int],
+    kept: list[int] | None,
+    *,
+    marks: list[float],
+    log: bool,
+) -> dict[str, Any]:
+    """Return bars [x, y, width, height], tick labels and threshold lines.
+
+    Heights grow with the square root of the count (Tukey's rootogram), so that a spike leaves the
+    rest visible. Thresholds outside the range are named in `beyond`.
+    """
+    scale = math.log1p if log else float
+    low, high = scale(edges[0]), scale(edges[-1])
+    span = (high - low) or 1.0
+
+    def x(value: float) -> float:
+        return round(_LEFT + (_RIGHT - _LEFT) * (scale(value) - low) / span, 2)
+
+    tallest = math.sqrt(max(counts, default=0)) or 1.0
+
+    def bars(values: list[int]) -> list[list[float]]:
+        rows = []
+        for left, right, value in zip(edges[:-1], edges[1:], values, strict=True):
+            if value:
+                tall = max(1.0, (_FLOOR - _TOP) * math.sqrt(value) / tallest)
+                start, gap = x(left), 0.6
+                rows.append(
+                    [start, round(_FLOOR - tall, 2), round(max(x(right) - start - gap, 0.5), 2), round(tall, 2)]
+                )
+        return rows
+
+    inside = [mark for mark in marks if edges[0] <= mark <= edges[-1]]
+    return {
+        "all": bars(counts),
+        "kept": bars(kept) if kept is not None else [],
+        "ticks": [_tick(x(value), value) for value in _ticks(edges[0], edges[-1], log=log)],
+        "marks": _marks(inside, x),
+        "beyond": [number(mark) for mark in marks if mark not in inside],
+        "most": max(counts, default=0),
+    }
+
+
+def _marks(marks: list[float], x: Any) -> list[dict[str, Any]]:
+    """Return threshold lines; labels that would touch their left neighbour's are left out."""
+    placed: list[dict[str, Any]] = []
+    end = -math.inf
+    for mark in marks:
+        tick = _tick(x(mark), mark)
+        half = 3.2 * len(tick["label"])
+        left = {"start": tick["x"], "middle": tick["x"] - half, "end": tick["x"] - 2 * half}
+        if left[tick["anchor"]] <= end + 4:
+            tick["label"] = ""
+        else:
+            end = left[tick["anchor"]] + 2 * half
+        placed.append(tick)
+    return placed
+
+
+def _tick(at: float, value: float) -> dict[str, Any]:
+    anchor = "start" if at < 30 else "end" if at > WIDTH - 30 else "middle"
+    return {"x": at, "label": number(value), "anchor": anchor}
+
+
+def _ticks(low: float, high: float, *, log: bool) -> list[float]:
+    """Return up to five round values within the range."""
+    if log:
+        powers = [10.0**k for k in range(0, 16) if low <= 10.0**k <= high]
+        step = max(1, -(-len(powers) // 5))
+        return powers[::step] or [low, high]
+    step = 10 ** math.floor(math.log10((high - low) / 3))
+    for factor in (1, 2, 5, 10):
+        if (high - low) / (factor * step) <= 4.5:
+            step *= factor
+            break
+    first = math.ceil(low / step - 1e-9)
+    last = math.floor(high / step + 1e-9)
+    return [float(f"{i * step:.6g}") for i in range(first, last + 1)]
+
+
+def line(points: list[list[float]], *, mark: float, value: float) -> dict[str, Any]:
+    """Return the path of a curve over the unit square, with one point marked on it."""
+
+    def place(px: float, py: float) -> tuple[float, float]:
+        return (
+            round(_LEFT + 22 + (_RIGHT - _LEFT - 22) * px, 2),
+            round(_FLOOR - (_FLOOR - _TOP) * py, 2),
+        )
+
+    path = " ".join(f"{'L' if i else 'M'}{x} {y}" for i, (x, y) in enumerate(place(*p) for p in points))
+    x, y = place(mark, value)
+    return {
+        "path": path,
+        "x": x,
+        "y": y,
+        "left": place(0, 0)[0],
+        "ticks": [_tick(place(v, 0)[0], v) for v in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)],
+        "levels": [{"y": place(0, v)[1], "label": f"{v:.0%}"} for v in (0.0, 0.5, 1.0)],
+    }

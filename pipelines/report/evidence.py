@@ -1,0 +1,201 @@
+"""Duplicates and contamination: what was found, how sure, and what it looks like."""
+
+from typing import Any
+
+import polars as pl
+
+from pipelines.report.facts import Facts
+from pipelines.report.snippets import Snippets
+
+__all__ = ["contamination", "duplicates"]
+
+_TOP_CLUSTERS = 20
+_CLOSE_CALLS = 3
+_SNIPPET_BYTES = 360
+_SPAN_BYTES = 700
+_HITS_SHOWN = 24
+_SIZES = ((2, 2), (3, 3), (4, 4), (5, 5), (6, 10), (11, 20), (21, 50), (51, 100), (101, 1000))
+_JACCARD_BINS = 20
+_CURVE_POINTS = 61
+
+
+def duplicates(facts: Facts, snippets: Snippets) -> dict[str, Any]:
+    """Return clusters, their sizes, the Jaccard of near pairs, and the S-curve of the bands."""
+    manifest = facts.corpus.manifest("deduplicate")
+    edges = facts.corpus.table("duplicates", hex_ids=False)
+    clusters = (
+        edges.group_by("cluster_id")
+        .agg(size=pl.col("cluster_size").first(), pairs=pl.len(), lowest=pl.col("jaccard").min())
+        .collect()
+    )
+    near = manifest.settings["near"]
+    return {
+        "exact": manifest.settings["exact"],
+        "near": near,
+        "scheme": manifest.info.get("scheme"),
+        "counts": dict(manifest.counts),
+        "sizes": _sizes(clusters),
+        "jaccard": _jaccard(edges, float(near["threshold"])) if near else None,
+        "s_curve": _s_curve(near) if near else None,
+        "top": _top(facts, clusters, snippets),
+        "close_calls": _close_calls(edges, snippets) if near else [],
+    }
+
+
+def _sizes(clusters: pl.DataFrame) -> list[dict[str, Any]]:
+    size = pl.col("size")
+    rows = []
+    for low, high in (*_SIZES, (1001, None)):
+        within = clusters.filter((size >= low) & (size <= high if high else True))
+        if within.height:
+            label = str(low) if low == high else f"{low}-{high}" if high else f"over {low - 1}"
+            members = int(within["size"].sum())
+            rows.append({"size": label, "clusters": within.height, "documents": members})
+    return rows
+
+
+def _jaccard(edges: pl.LazyFrame, threshold: float) -> dict[str, Any]:
+    """Return the histogram of verified near pairs from the threshold to 1."""
+    width = (1 - threshold) / _JACCARD_BINS
+    place = ((pl.col("jaccard") - threshold) / width).floor() if width else pl.lit(0.0)
+    counted = (
+        edges.filter(pl.col("kind") == "near")
+        .select(place.clip(0, _JACCARD_BINS - 1).cast(pl.Int64).alias("bin"))
+        .group_by("bin")
+        .agg(pairs=pl.len())
+        .collect()
+    )
+    counts = [0] * _JACCARD_BINS
+    for place_of, pairs in counted.iter_rows():
+        counts[place_of] = pairs
+    return {"low": threshold, "high": 1.0, "counts": counts}
+
+
+def _s_curve(near: dict[str, Any]) -> dict[str, Any]:
+    """Return the chance that a pair of some Jaccard is compared at all (MMDS, 3.4.2)."""
+    bands, rows = int(near["bands"]), int(near["rows"])
+
+    def chance(jaccard: float) -> float:
+        return round(float(1 - (1 - jaccard**rows) ** bands), 6)
+
+    steps = [i / (_CURVE_POINTS - 1) for i in range(_CURVE_POINTS)]
+    return {
+        "bands": bands,
+        "rows": rows,
+        "threshold": near["threshold"],
+        "at_threshold": chance(near["threshold"]),
+        "points": [[round(step, 4), chance(step)] for step in steps],
+    }
+
+
+def _top(facts: Facts, clusters: pl.DataFrame, snippets: Snippets) -> list[dict[str, Any]]:
+    """Return the largest clusters with a member that stays and one that goes."""
+    top = clusters.sort(["size", "cluster_id"], descending=[True, False]).head(_TOP_CLUSTERS)
+    members = facts.documents.join(top.select("cluster_id"), on="cluster_id", how="semi")
+    rows = []
+    for cluster in top.iter_rows(named=True):
+        mine = members.filter(pl.col("cluster_id") == cluster["cluster_id"]).sort(
+            ["kept", "num_bytes", "doc_id"], descending=[True, True, False]
+        )
+        shown = [mine.row(0, named=True)] if mine.height else []
+        shown += mine.filter(pl.col("doc_id") != shown[0]["doc_id"]).head(1).to_dicts()
+        lost = mine.filter(~pl.col("kept")).select("source", "num_bytes").to_dicts()
+        rows.append(
+            {
+                "cluster_id": cluster["cluster_id"].hex(),
+                "size": cluster["size"],
+                "pairs": cluster["pairs"],
+                "lowest_jaccard": round(cluster["lowest"], 4),
+                "kept": int(mine["kept"].sum()),
+                "lost_tokens_estimate": facts.estimate(lost),
+                "sources": [
+                    list(pair) for pair in mine["source"].value_counts().sort("source").rows()
+                ],
+                "members": [
+                    {"kept": row["kept"], "source": row["source"], "snippet": snippet}
+                    for row in shown
+                    if (snippet := snippets.beginning(row["doc_id"], _SNIPPET_BYTES))
+                ],
+            }
+        )
+    return rows
+
+
+def _close_calls(edges: pl.LazyFrame, snippets: Snippets) -> list[dict[str, Any]]:
+    """Return the verified pairs that are least alike."""
+    pairs = (
+        edges.filter(pl.col("kind") == "near")
+        .select("jaccard", "doc_id", "twin_id")
+        .bottom_k(_CLOSE_CALLS, by=["jaccard", "doc_id", "twin_id"])
+        .collect()
+        .sort("jaccard", "doc_id", "twin_id")
+    )
+    return [
+        {
+            "jaccard": round(row["jaccard"], 4),
+            "members": [
+                snippet
+                for column in ("twin_id", "doc_id")
+                if (snippet := snippets.beginning(row[column], _SNIPPET_BYTES))
+            ],
+        }
+        for row in pairs.iter_rows(named=True)
+    ]
+
+
+def contamination(facts: Facts, snippets: Snippets) -> dict[str, Any]:
+    """Return each benchmark's coverage and hits, and the strongest hits with their spans."""
+    manifest = facts.corpus.manifest("decontaminate")
+    asked = facts.corpus.manifest("judge").settings["contamination"]
+    table = facts.corpus.table("contamination", hex_ids=False)
+    strong = pl.col("overlap") >= asked["overlap"]
+    counted = (
+        table.group_by("benchmark")
+        .agg(
+            documents=pl.col("doc_id").filter(strong).n_unique(),
+            items=pl.col("item").filter(strong).n_unique(),
+            weaker=pl.col("doc_id").n_unique(),
+        )
+        .collect()
+    )
+    hits = {row["benchmark"]: row for row in counted.iter_rows(named=True)}
+    rows = []
+    for row in manifest.info["coverage"]:
+        hit = hits.get(row["benchmark"], {"documents": 0, "items": 0, "weaker": 0})
+        weaker = hit["weaker"] - hit["documents"]
+        found = {"hit_documents": hit["documents"], "hit_items": hit["items"]}
+        rows.append({**row, **found, "weaker_documents": weaker})
+    return {
+        "words": manifest.settings["words"],
+        "record_above": manifest.settings["record_above"],
+        "overlap": asked["overlap"],
+        "action": asked["action"],
+        "rows": rows,
+        "hits": _hits(facts, table, asked["overlap"], snippets),
+    }
+
+
+def _hits(facts: Facts, table: pl.LazyFrame, overlap: float, snippets: Snippets) -> list[Any]:
+    """Return the strongest match of each document, in turns over the benchmarks."""
+    order = ["overlap", "doc_id", "item"]
+    best = (
+        table.collect()
+        .sort(order, descending=[True, False, False])
+        .unique(["benchmark", "doc_id"], keep="first", maintain_order=True)
+        .with_columns(turn=pl.int_range(pl.len()).over("benchmark"))
+        .sort("turn", "benchmark")
+        .head(_HITS_SHOWN)
+        .sort(["benchmark", *order], descending=[False, True, False, False])
+        .join(
+            facts.documents.select("doc_id", "source", "kept"), on="doc_id", maintain_order="left"
+        )
+    )
+    shown = []
+    for row in best.iter_rows(named=True):
+        span = (row["span_start"], max(1, row["span_length"]))
+        snippet = snippets.span(row["doc_id"], *span, _SPAN_BYTES)
+        if snippet:
+            facts_of = {name: row[name] for name in ("benchmark", "item", "source", "kept")}
+            strength = {"overlap": round(row["overlap"], 4), "counts": row["overlap"] >= overlap}
+            shown.append({**facts_of, **strength, "snippet": snippet})
+    return shown
