@@ -45,7 +45,7 @@ _work: ContextVar[_Work] = ContextVar("work")
 
 
 def _step(function: Callable[P, R]) -> Task[P, R]:
-    """Make a task that tries again what may succeed, and tells in short what will not."""
+    """Make a task that tries again what may succeed."""
     return task(
         name=function.__name__,
         task_run_name=function.__name__,
@@ -54,7 +54,7 @@ def _step(function: Callable[P, R]) -> Task[P, R]:
         retry_condition_fn=retry_if_transient,
         cache_policy=NO_CACHE,  # what is done, the store knows
         persist_result=False,
-    )(in_short(function))
+    )(function)
 
 
 @_step
@@ -129,7 +129,7 @@ def _cell(text: str) -> str:
     return text
 
 
-@flow(name="curate_corpus", flow_run_name="curate {recipe}", persist_result=False)
+@flow(name="curate_corpus", persist_result=False)
 @in_short
 def curate_corpus(recipe: str, store: str = ".preceptor", workers: int = 1) -> str:
     """Curate what a recipe describes, publish it, check it, report it; return NAME@VERSION.

@@ -19,6 +19,8 @@ SETTINGS = {
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
     # By default only events are ever removed, and a nightly schedule adds runs for ever.
     "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+    # Prefect prints what every library logs, and Dask logs each connection.
+    "DASK_LOGGING__DISTRIBUTED": "error",
 }
 
 

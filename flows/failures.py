@@ -63,9 +63,10 @@ def retry_if_transient(task: Task[..., Any], run: TaskRun, state: State[Any]) ->
 
 
 def in_short(step: Callable[P, R]) -> Callable[P, R]:
-    """Make a flow or task end as Failed, with the message alone, on what a person can mend.
+    """Make a flow end as Failed, with the message alone, on what a person can mend.
 
-    Prefect takes a returned state for the run's own. Whoever called the flow gets the error raised.
+    Prefect takes the state that a flow returns for its run's own, and raises the error for whoever
+    called the flow. (Not so for a task: its caller would get the state.)
     """
 
     @functools.wraps(step)

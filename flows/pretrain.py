@@ -17,6 +17,7 @@ from prefect import flow, get_run_logger
 import pipelines
 from curate.corpus.errors import InputError
 from flows.failures import CommandFailedError, in_short
+from flows.leash import leashed
 from pipelines.corpus import open_corpus
 from pipelines.training import finished, load_config, prepare_run
 
@@ -24,7 +25,6 @@ __all__ = ["pretrain", "stream", "training_command"]
 
 _LAST_LINES = 12
 _MAX_LINE_CHARS = 4000
-_GRACE_SECONDS = 20.0
 
 
 def training_command(run: Path) -> list[str]:
@@ -49,8 +49,8 @@ def stream(command: list[str], log: Callable[[str], object]) -> None:
     """
     last: deque[str] = deque(maxlen=_LAST_LINES)
     with subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
+        leashed(command),
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         encoding="utf-8",
@@ -63,21 +63,12 @@ def stream(command: list[str], log: Callable[[str], object]) -> None:
                 if text := line.rstrip()[:_MAX_LINE_CHARS]:
                     last.append(text)
                     log(text)
-        except BaseException:
-            _end(process)
-            raise
+        finally:
+            assert process.stdin is not None, "it is a pipe"
+            process.stdin.close()  # lets go of the leash
     if process.returncode:
         said = "\n".join(last) or "it printed nothing"
         raise CommandFailedError(f"training ended with exit status {process.returncode}:\n{said}")
-
-
-def _end(process: subprocess.Popen[str]) -> None:
-    """Ask a process to end, so that it can write a checkpoint; insist after some seconds."""
-    process.terminate()
-    try:
-        process.wait(_GRACE_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
 
 
 @flow(name="pretrain", flow_run_name="pretrain on {corpus}", persist_result=False)

@@ -21,18 +21,29 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import IO
+from uuid import UUID
 
-from prefect.client.schemas.objects import ConcurrencyLimitConfig
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import (
+    DeploymentFilter,
+    DeploymentFilterId,
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import ConcurrencyLimitConfig, StateType
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.deployments.runner import RunnerDeployment
 from prefect.runner import Runner
 from prefect.schedules import Cron
 from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
+from prefect.states import Crashed
 from prefect.types.entrypoint import EntrypointType
 
 from curate.corpus.errors import InputError
 from flows.curate import curate_corpus
 from flows.events import when_ready
+from flows.leash import leashed
 from flows.pretrain import pretrain
 from pipelines.recipe import load_recipe
 from pipelines.store import Store
@@ -40,8 +51,8 @@ from pipelines.store import Store
 __all__ = ["deployments", "prefect_server", "serve"]
 
 _HOST = "127.0.0.1"
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _START_SECONDS = 120.0
-_STOP_SECONDS = 20.0
 
 
 def serve(
@@ -75,30 +86,53 @@ def serve(
     offered = deployments(recipe, place, cron, train_config, workers=workers, timezone=timezone)
     home = _home(place)
     with _interruptible(), contextlib.ExitStack() as stack:
-        url = get_current_settings().api.url
-        if url is None:
-            url = stack.enter_context(prefect_server(home, port=port))
+        given = get_current_settings().api.url
+        url = given or stack.enter_context(prefect_server(home, port=port))
         stack.enter_context(_isolated(url))
         stack.enter_context(temporary_settings({PREFECT_API_URL: url}))
-        runner = _Runner(pause_on_shutdown=False)  # paused schedules would stay paused for ever
+        runner = Runner(pause_on_shutdown=False)  # paused schedules would stay paused for ever
         say(f"Prefect: {url.removesuffix('/api')}")
         for deployment in offered:
-            runner.add_deployment(deployment)
+            identity = runner.add_deployment(deployment)
+            if given is None:
+                _bury(identity)
             say(f"  {_full(deployment)}: {deployment.description}")
         say(f"To curate now: PREFECT_API_URL={url} prefect deployment run {_full(offered[0])}")
-        asyncio.run(runner.start())
+        asyncio.run(_run(runner))
 
 
-class _Runner(Runner):
-    """Prefect's runner, ending on SIGTERM the way it does on Ctrl-C: runs are ended, then itself.
+def _bury(deployment: UUID) -> None:
+    """Declare crashed what an earlier `serve` left running.
 
-    Its own handler leaves the runs' processes to themselves (3.8.8: a coroutine is never awaited).
+    Such a run would hold the deployment's only slot for ever: Prefect keeps slots in the database,
+    and who holds them in memory (3.8.8).
     """
+    unfinished = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
+    with get_client(sync_client=True) as client:
+        runs = client.read_flow_runs(
+            flow_run_filter=FlowRunFilter(
+                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=unfinished))
+            ),
+            deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment])),
+        )
+        for run in runs:
+            client.set_flow_run_state(run.id, Crashed(message="`preceptor serve` was stopped"))
 
-    def handle_sigterm(self, *args: object, **named: object) -> None:
-        """Interrupt the event loop."""
-        del args, named
-        signal.raise_signal(signal.SIGINT)
+
+async def _run(runner: Runner) -> None:
+    """Run until a signal comes; then end the runs' processes before ourselves.
+
+    The runner's own handler of SIGTERM leaves them alone (3.8.8: a coroutine is never awaited), so
+    it is replaced as soon as it is there.
+    """
+    serving = asyncio.create_task(runner.start())
+    await asyncio.sleep(0)
+    for number in _SIGNALS:
+        asyncio.get_running_loop().add_signal_handler(
+            number, lambda: serving.cancelling() or serving.cancel()
+        )
+    with contextlib.suppress(asyncio.CancelledError):
+        await serving
 
 
 def deployments(
@@ -185,11 +219,13 @@ def prefect_server(home: Path, *, port: int = 4200) -> Iterator[str]:
         _take(lock, url)
         with (home / "server.log").open("wb") as log:
             process = subprocess.Popen(
-                [
-                    *(sys.executable, "-P", "-m", "prefect", "server", "start"),
-                    *("--host", _HOST, "--port", str(port)),
-                ],
-                stdin=subprocess.DEVNULL,
+                leashed(
+                    [
+                        *(sys.executable, "-P", "-m", "prefect", "server", "start"),
+                        *("--host", _HOST, "--port", str(port)),
+                    ]
+                ),
+                stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=os.environ | {"PREFECT_HOME": str(home), "PREFECT_API_URL": url},
@@ -199,7 +235,7 @@ def prefect_server(home: Path, *, port: int = 4200) -> Iterator[str]:
             _wait(process, url, home / "server.log")
             yield url
         finally:
-            _end_group(process)
+            process.communicate()  # lets go of the leash and waits
 
 
 def _take(lock: IO[str], url: str) -> None:
@@ -240,15 +276,6 @@ def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
     raise RuntimeError("\n".join([f"Prefect's server did not start; {log} ends with:", *last]))
 
 
-def _end_group(process: subprocess.Popen[bytes]) -> None:
-    """End a process and all that it started, first with a request, then with force."""
-    for request in (signal.SIGTERM, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, request)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(_STOP_SECONDS)
-
-
 @contextlib.contextmanager
 def _isolated(url: str) -> Iterator[None]:
     """Give the runs' processes an empty working folder and a safe path.
@@ -277,17 +304,15 @@ def _entries(paths: str | None) -> list[str]:
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """Make SIGTERM and SIGHUP end this process by an exception, so that nothing outlives it."""
+    """Make signals end this process by an exception, so that nothing outlives it."""
 
     def leave(number: int, frame: FrameType | None) -> None:
         del frame
         raise SystemExit(128 + number)
 
-    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before = {number: signal.signal(number, leave) for number in _SIGNALS}
     try:
         yield
-    except KeyboardInterrupt:
-        pass
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

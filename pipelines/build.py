@@ -1,7 +1,8 @@
 """A recipe becomes a corpus version: check everything first, then pass after pass, then publish."""
 
+import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,36 @@ def _store(store: Store | str) -> Store:
     return store if isinstance(store, Store) else Store(store)
 
 
+@contextlib.contextmanager
+def _about(what: str) -> Iterator[None]:
+    """Say in which part of the recipe an error is."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{what}: {error}") from None
+
+
+def _look_at_columns(
+    file: InputFile, format: str | None, columns: Mapping[str, Any] | None, delimiter: str | None
+) -> None:
+    """Read the first records: a column that is not there is told now and not after hours.
+
+    What cannot be read is left to `collect` and its policy.
+    """
+    reader, compression = reader_for(file.path, format)
+    if reader.one_document_per_file or reader.expand is not None:
+        return
+    settings = {
+        "columns": columns or {},
+        "delimiter": delimiter,
+        "max_document_bytes": _PEEK_BYTES,
+    }
+    opener = functools.partial(open_stream, file, compression, None)
+    batches = reader.read(reader.split(file, _PEEK_BYTES)[0], opener, settings)
+    with contextlib.suppress(UnreadableFileError), contextlib.closing(batches):  # type: ignore[type-var]
+        next(batches, None)
+
+
 def preflight(recipe: Recipe) -> None:
     """Refuse, before any work, what could only fail later.
 
@@ -82,22 +113,27 @@ def preflight(recipe: Recipe) -> None:
     parse_order(recipe.deduplicate.keep, available_columns())
     most = 0
     for source in recipe.sources:
-        for file in expand(source.paths, recipe.base, source.format):
+        with _about(f"source {source.name!r}"):
+            files = expand(source.paths, recipe.base, source.format)
+            if files and not files[0].key:
+                _look_at_columns(files[0], source.format, source.columns, source.delimiter)
+        for file in files:
             packed = reader_for(file.path, source.format)[1] is not None or file.path.endswith(
                 (".parquet", ".arrow", ".feather")
             )
             most += file.size * (_MOST_BYTES_PER_COMPRESSED_BYTE if packed else 2) + 16
     for benchmark in recipe.decontaminate.against:
-        for file in expand(benchmark.paths, recipe.base, benchmark.format):
-            reader_for(file.path, benchmark.format)
+        with _about(f"benchmark {benchmark.name!r}"):
+            for file in expand(benchmark.paths, recipe.base, benchmark.format):
+                columns = {"text": benchmark.columns}
+                _look_at_columns(file, benchmark.format, columns, benchmark.delimiter)
     if recipe.tokenize.tokenizer.path is not None:
         tokenize.read_tokenizer(recipe.tokenize.tokenizer, recipe.base)
     budget = recipe.mix.budget_tokens
     if budget is not None and budget > recipe.mix.repeat_cap * most:
         raise InputError(
             f"mix.budget asks for {budget:,} tokens, but the sources hold at most {most:,} bytes "
-            "and "
-            f"repeat_cap is {recipe.mix.repeat_cap:g}; lower the budget or add sources"
+            f"and repeat_cap is {recipe.mix.repeat_cap:g}; lower the budget or add sources"
         )
 
 

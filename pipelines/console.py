@@ -85,13 +85,11 @@ class Watch:
             )
         else:
             total, reused = self._total[name], self._reused[name]
-            found = (
-                "found done"
-                if reused == total
-                else f"{reused} of {total} parts found done"
-                if reused
-                else ""
-            )
+            found = ""
+            if not total:
+                found = "nothing to do"
+            elif reused:
+                found = "found done" if reused == total else f"{reused} of {total} parts found done"
             self._progress.update(
                 task, completed=max(total, 1), total=max(total, 1), description=found
             )
@@ -149,7 +147,9 @@ def show_summary(facts: Mapping[str, Any]) -> None:
         ("mixture", "right"),
         ("epochs", "right"),
     )
+    mixture = {row["domain"]: row for row in facts["mixture"]["rows"]}
     for row in facts["sources"]:
+        drawn = mixture.get(row["source"], {})
         table.add_row(
             escape(row["source"]),
             f"{row['documents']:,}",
@@ -157,9 +157,9 @@ def show_summary(facts: Mapping[str, Any]) -> None:
             f"{row['kept']:,}",
             f"{100 * row['kept'] / row['documents']:.1f}" if row["documents"] else "-",
             f"{row['tokens']:,}",
-            _percent(row.get("asked_share")),
-            _percent(row.get("realised_share")),
-            "-" if row.get("epochs") is None else f"{row['epochs']:.2f}",
+            _percent(drawn.get("asked_share")),
+            _percent(drawn.get("realised_share")),
+            "-" if drawn.get("epochs") is None else f"{drawn['epochs']:.2f}",
         )
     console.print(table)
     reasons = [row for row in facts["reasons"] if row["documents"]]
@@ -168,7 +168,9 @@ def show_summary(facts: Mapping[str, Any]) -> None:
             ("why documents were dropped", "left"), ("documents", "right"), ("~tokens", "right")
         )
         for row in sorted(reasons, key=lambda row: -row["documents"])[:12]:
-            told.add_row(escape(row["reason"]), f"{row['documents']:,}", f"{row['tokens']:,}")
+            told.add_row(
+                escape(row["reason"]), f"{row['documents']:,}", f"{row['tokens_estimate']:,}"
+            )
         console.print()
         console.print(told)
     console.print()

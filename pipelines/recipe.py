@@ -7,6 +7,7 @@ paths are relative to the recipe's file.
 import math
 import re
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -29,12 +30,17 @@ NOT_BUILT = {
     "mix.strategy": "mixture strategies other than weights",
 }
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
+_MAX_SHINGLE_WORDS = 100
+_MAX_CHARS = 1_000_000  # YAML is read at some 100 KB/s
+_MAX_NODES = 100_000  # a few aliases of aliases make a billion
+_MAX_DEPTH = 50
+_MAX_TOLD = 2  # problems, one line each
 
 
 class Section(BaseModel):
     """A mapping of the recipe: unknown keys are errors, values are not coerced."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True)
 
 
 def _as_list(value: Any) -> Any:
@@ -43,8 +49,11 @@ def _as_list(value: Any) -> Any:
 
 def _shingle_words(value: Any) -> Any:
     match = re.fullmatch(r"\s*(\d+)\s+words\s*", value) if isinstance(value, str) else None
-    if not match:
-        raise ValueError("write it as '5 words' (character shingles are not built yet)")
+    if not match or not 1 <= int(match[1]) <= _MAX_SHINGLE_WORDS:
+        raise ValueError(
+            f"write it as '5 words', 1 to {_MAX_SHINGLE_WORDS} (character shingles are not built "
+            "yet)"
+        )
     return f"{int(match[1])} words"
 
 
@@ -54,12 +63,12 @@ def parse_tokens(value: str) -> int:
     Raises:
         ValueError: the text has another form.
     """
-    match = re.fullmatch(r"\s*([\d_]+(?:\.\d+)?)\s*([KMBT]?)\s+tokens\s*", value)
+    match = re.fullmatch(r"\s*([0-9][0-9_]{0,29}(?:\.[0-9]{1,15})?)\s*([KMBT]?)\s+tokens\s*", value)
     if not match:
         raise ValueError(
             "write a budget as '20M tokens' (K, M, B or T; bytes and documents are not built yet)"
         )
-    return math.floor(float(match[1].replace("_", "")) * _UNITS[match[2]])
+    return math.floor(Decimal(match[1]) * _UNITS[match[2]])
 
 
 def _budget(value: Any) -> Any:
@@ -72,7 +81,8 @@ def _budget(value: Any) -> Any:
 
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
-Paths = Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
+Path_ = Annotated[str, Field(min_length=1, max_length=4000)]
+Paths = Annotated[list[Path_], BeforeValidator(_as_list), Field(min_length=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -319,7 +329,12 @@ def load_recipe(
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path} is no file; name the recipe, such as {path / 'recipe.yaml'}")
+        with path.open(encoding="utf-8-sig") as stream:
+            text = stream.read(_MAX_CHARS + 1)
+    except InputError:
+        raise
     except FileNotFoundError:
         near = (
             did_you_mean(path.name, [p.name for p in path.parent.glob("*.y*ml")])
@@ -327,8 +342,10 @@ def load_recipe(
             else ""
         )
         raise InputError(f"there is no recipe {path}.{near}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read the recipe {path}: {error}") from error
+    except OSError as error:
+        raise InputError(f"cannot read the recipe {path}: {error.strerror or error}") from None
+    except ValueError as error:  # not UTF-8, or a name that cannot be one
+        raise InputError(f"cannot read the recipe {_short(str(path))}: {error}") from None
     return parse_recipe(
         text, base=str(path.absolute().parent), where=str(path), overrides=overrides, limit=limit
     )
@@ -343,16 +360,7 @@ def parse_recipe(
     limit: int | None = None,
 ) -> Recipe:
     """Check a recipe given as YAML text; see `load_recipe`."""
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        _refuse_repeated_keys(node, where)
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        at = f":{mark.line + 1}" if mark else ""
-        raise InputError(
-            f"{where}{at}: not valid YAML: {getattr(error, 'problem', None) or error}"
-        ) from error
+    node, data = _read_yaml(text, where)
     if not isinstance(data, dict):
         raise InputError(f"{where}: a recipe is a mapping with at least `name` and `sources`")
     for dotted, value in (overrides or {}).items():
@@ -367,6 +375,38 @@ def parse_recipe(
     return recipe
 
 
+def _read_yaml(text: str, where: str) -> tuple[Any, Any]:
+    """Return the tree of nodes, which know their lines, and the plain data it stands for."""
+    if len(text) > _MAX_CHARS:
+        raise InputError(
+            f"{where}: {len(text):,} characters are too many for a recipe (limit {_MAX_CHARS:,}); "
+            "name files by patterns, and rules in presets"
+        )
+    loader: Any = None
+    try:
+        loader = yaml.SafeLoader(text)  # looks for characters that no YAML may hold
+        node = loader.get_single_node()
+        _check_nodes(node, where)
+        data = None if node is None else loader.construct_document(node)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        at = f":{mark.line + 1}" if mark else ""
+        told = getattr(error, "problem", None) or str(error).partition("\n")[0]
+        raise InputError(f"{where}{at}: not valid YAML: {told}") from None
+    except InputError:
+        raise
+    except ValueError as error:  # a date or number that looks like one but is none
+        raise InputError(f"{where}: not valid YAML: {error}; put it in quotes") from None
+    except RecursionError:
+        raise InputError(
+            f"{where}: nested too deeply for a recipe (limit {_MAX_DEPTH} levels)"
+        ) from None
+    finally:
+        if loader is not None:
+            loader.dispose()
+    return node, data
+
+
 def _set(data: dict[str, Any], dotted: str, value: Any) -> None:
     *path, last = dotted.split(".")
     for key in path:
@@ -377,19 +417,39 @@ def _set(data: dict[str, Any], dotted: str, value: Any) -> None:
     data[last] = value
 
 
+def _check_nodes(node: Any, where: str) -> None:
+    """Refuse repeated keys, and what aliases blow up or tie into a knot."""
+    count = 0
+    stack = [(node, 0)]
+    while stack:
+        part, depth = stack.pop()
+        count += 1
+        if depth > _MAX_DEPTH:  # a node that holds itself has no bottom either
+            raise InputError(
+                f"{where}:{part.start_mark.line + 1}: nested too deeply for a recipe (limit "
+                f"{_MAX_DEPTH} levels)"
+            )
+        if count > _MAX_NODES:
+            raise InputError(
+                f"{where}: more than {_MAX_NODES:,} values, aliases followed; a recipe is far "
+                "smaller"
+            )
+        if isinstance(part, yaml.SequenceNode):
+            stack += [(item, depth + 1) for item in part.value]
+        elif isinstance(part, yaml.MappingNode):
+            _refuse_repeated_keys(part, where)
+            stack += [(child, depth + 1) for pair in part.value for child in pair]
+
+
 def _refuse_repeated_keys(node: Any, where: str) -> None:
-    if isinstance(node, yaml.MappingNode):
-        seen = set()
-        for key, value in node.value:
-            if key.value in seen:
-                raise InputError(
-                    f"{where}:{key.start_mark.line + 1}: the key {key.value!r} is given twice"
-                )
-            seen.add(key.value)
-            _refuse_repeated_keys(value, where)
-    elif isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            _refuse_repeated_keys(item, where)
+    seen = set()
+    for key, _ in node.value:
+        at = f"{where}:{key.start_mark.line + 1}"
+        if not isinstance(key, yaml.ScalarNode):
+            raise InputError(f"{at}: a list or mapping cannot be a key; keys are words")
+        if key.value in seen:
+            raise InputError(f"{at}: the key {key.value!r} is given twice")
+        seen.add(key.value)
 
 
 def _line(node: Any, path: tuple[Any, ...]) -> int:
@@ -413,8 +473,9 @@ def _line(node: Any, path: tuple[Any, ...]) -> int:
 
 def _explain(error: ValidationError, node: Any, where: str) -> str:
     lines = []
-    for problem in error.errors(include_url=False)[:3]:
-        path = tuple(problem["loc"])
+    problems = error.errors(include_url=False)
+    for problem in problems[:_MAX_TOLD]:
+        path = tuple(step for step in problem["loc"] if step != "[key]")
         dotted = ".".join(map(str, path))
         at = f"{where}:{_line(node, path)}"
         if problem["type"] == "extra_forbidden":
@@ -431,12 +492,17 @@ def _explain(error: ValidationError, node: Any, where: str) -> str:
             lines.append(f"{at}: `{dotted}` is missing")
         else:
             message = problem["msg"].removeprefix("Value error, ")
+            message = re.sub(r"^(?:Input|String|Value|List) should", "it should", message)
+            if not path:  # the message itself begins with the place it is about
+                at = f"{where}:{_line(node, tuple(message.partition(' ')[0].split('.')))}"
             found = (
                 ""
                 if problem["type"] == "value_error" and not path
                 else f", found {_short(problem['input'])}"
             )
             lines.append(f"{at}: {f'`{dotted}`: ' if dotted else ''}{message}{found}")
+    if len(problems) > _MAX_TOLD:
+        lines[-1] += f" (and {len(problems) - _MAX_TOLD} more)"
     return "\n".join(lines)
 
 

@@ -21,7 +21,7 @@ from curate.corpus.manifest import Manifest
 from curate.corpus.schema import FORMAT_VERSION
 from curate.corpus.storage import Storage
 
-__all__ = ["Log", "Store", "Version"]
+__all__ = ["Log", "Store", "Version", "version_fingerprint"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,7 +204,7 @@ class Store:
 
         The same manifests make no new version: the log only moves back to the one that has them.
         """
-        digest = fingerprint(corpus, canonical_json(dict(manifests)))
+        digest = version_fingerprint(corpus, manifests)
         log = self.versions(corpus)
         while True:
             records = list(log)
@@ -222,6 +222,11 @@ class Store:
             }
             if log.append(record, after=len(records)):
                 return _version(record), True
+
+
+def version_fingerprint(corpus: str, manifests: Mapping[str, str]) -> str:
+    """Return the identity of a version: 32 hex digits over its name and its manifests."""
+    return fingerprint(corpus, canonical_json(dict(manifests)))
 
 
 def _version(record: Mapping[str, Any]) -> Version:

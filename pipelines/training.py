@@ -4,7 +4,11 @@ The run's id is a digest of what it trains on and how, so asking twice finds the
 (nothing is done again) or interrupted (it goes on from its newest checkpoint).
 """
 
+import importlib.util
 import json
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -133,21 +137,51 @@ def finished(run_json: Path) -> dict[str, Any] | None:
 def train_run(
     run_json: Path, progress: Callable[[int, int, dict[str, Any]], None] | None = None
 ) -> dict[str, Any]:
-    """Train, or return the result that is there.
+    """Train in a process of its own, or return the result that is there.
+
+    The trainer is started by its absolute file with `-P`, so that a `train.py` in the user's folder
+    cannot win.
 
     Raises:
-        InputError: the `train` extra is not installed, or the run cannot start.
+        InputError: the run cannot start, or it failed; the message is the trainer's own.
     """
     done = finished(run_json)
     if done is not None:
         return done
-    try:
-        import train
+    spec = importlib.util.find_spec("train")
+    assert spec is not None, "train is one of our packages"
+    assert spec.origin is not None, "train is a package with a file"
+    trainer = Path(spec.origin).with_name("__main__.py")
+    command = [sys.executable, "-P", str(trainer), str(run_json), "--json"]
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
+        assert process.stdout is not None, "asked for a pipe"
+        try:
+            for line in process.stdout:
+                if progress is not None and line.startswith("{"):
+                    told = json.loads(line)
+                    progress(told.pop("step"), told.pop("steps"), told)
+            code = process.wait()
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                process.wait()
+        errors.seek(0)
+        said = errors.read().strip()
+    result = finished(run_json)
+    if code or result is None:
+        raise InputError(_failure(code, said, run_json))
+    return result
 
-        return train.run(run_json, progress)
-    except ModuleNotFoundError as error:
-        if error.name in ("torch", "safetensors"):
-            raise InputError(
-                f"training needs {error.name}: pip install 'preceptor[train]'"
-            ) from None
-        raise
+
+def _failure(code: int, said: str, run_json: Path) -> str:
+    """Return what the trainer said last, for people."""
+    if code == 2 and said:
+        return said.removeprefix("error: ")
+    if "No module named 'torch'" in said or "No module named 'safetensors'" in said:
+        return "training needs torch and safetensors: pip install 'preceptor[train]'"
+    last = said.splitlines()[-1] if said else "it said nothing"
+    return (
+        f"training stopped with exit code {code}: {last}\n"
+        f"The same command goes on from the newest checkpoint in {run_json.parent}"
+    )

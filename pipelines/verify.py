@@ -11,6 +11,9 @@ from curate.corpus.identity import MultisetHash
 from curate.corpus.shard import Shard, read_shard
 from curate.corpus.storage import Storage, sha256_of
 from pipelines.corpus import Corpus
+from pipelines.passes.pack import SPLITS
+from pipelines.passes.tally import drawn_tokens, planned_tokens, tokens_by_split
+from pipelines.store import version_fingerprint
 
 __all__ = ["verify"]
 
@@ -29,7 +32,9 @@ def verify(corpus: Corpus, on_file: Callable[[str], None] | None = None) -> list
         on_file: called with the name of every file before it is read.
     """
     problems: list[str] = []
-    storage = corpus.store.storage
+    storage, version = corpus.store.storage, corpus.version
+    if version_fingerprint(version.name, version.manifests) != version.fingerprint:
+        problems.append(f"{version}: its log entry was altered; fingerprint and manifests disagree")
     sums: dict[tuple[str, str], MultisetHash] = {}
     rows: dict[tuple[str, str], int] = {}
     for name in corpus.version.manifests:
@@ -45,6 +50,11 @@ def verify(corpus: Corpus, on_file: Callable[[str], None] | None = None) -> list
                     on_file(shard.path)
                 problems += _check(storage, shard, ids)
             rows[name, table] = sum(shard.rows for shard in shards)
+        if name == "tokenize":
+            tokenizer = manifest.info["tokenizer"]
+            if on_file is not None:
+                on_file(tokenizer["path"])
+            problems += _check_hash(storage, tokenizer["path"], tokenizer["sha256"])
     if problems:
         return problems
     for what, left, right in _LAWS:
@@ -61,12 +71,8 @@ def _check(storage: Storage, shard: Shard, ids: MultisetHash) -> list[str]:
         size = storage.size(shard.path)
         if size != shard.bytes:
             return [f"{shard.path}: {size} bytes, its manifest says {shard.bytes}"]
-        with storage.open(shard.path) as stream:
-            found = sha256_of(stream)
-        if found != shard.sha256:
-            return [
-                f"{shard.path}: sha256 is {found[:12]}..., its manifest says {shard.sha256[:12]}..."
-            ]
+        if problems := _check_hash(storage, shard.path, shard.sha256):
+            return problems
         if shard.ids:
             own = MultisetHash()
             own.add(read_shard(storage, shard, ["doc_id"])["doc_id"])
@@ -77,6 +83,18 @@ def _check(storage: Storage, shard: Shard, ids: MultisetHash) -> list[str]:
             read_shard(storage, shard)
     except (IntegrityError, pa.ArrowException, OSError) as error:
         return [f"{shard.path}: {error}"]
+    return []
+
+
+def _check_hash(storage: Storage, path: str, sha256: str) -> list[str]:
+    """Compare a file's bytes with the hash its manifest says."""
+    try:
+        with storage.open(path) as stream:
+            found = sha256_of(stream)
+    except (IntegrityError, OSError) as error:
+        return [f"{path}: {error}"]
+    if found != sha256:
+        return [f"{path}: sha256 is {found[:12]}..., its manifest says {sha256[:12]}..."]
     return []
 
 
@@ -115,8 +133,18 @@ def _counts(
         yield f"judge: {dropped} documents are dropped without a reason"
     if rows["judge", "verdicts"] != judge.counts["kept"] + judge.counts["dropped"]:
         yield "judge: kept and dropped do not add up"
-    if corpus.manifest("mix").counts["drawn_tokens"] != pack.counts["train_tokens"]:
-        yield "pack: the plan does not hold the tokens that were drawn"
+    storage, mix = corpus.store.storage, corpus.manifest("mix")
+    tokens, draws = corpus.shards("tokens"), corpus.shards("draws")
+    asked = {**tokens_by_split(storage, tokens), "train": drawn_tokens(storage, draws)}
+    if asked["train"] != mix.counts["drawn_tokens"]:
+        yield (
+            f"mix: the draws sum up to {asked['train']} tokens, its manifest says "
+            f"{mix.counts['drawn_tokens']}"
+        )
+    for split in SPLITS:
+        found = planned_tokens(storage, corpus.shards(f"plan_{split}"))
+        if not found == asked.get(split, 0) == pack.counts[f"{split}_tokens"]:
+            yield f"pack: the {split} plan holds {found} tokens instead of {asked.get(split, 0)}"
     names = json.dumps(list(corpus.version.manifests))
     if len(corpus.version.manifests) < 9:
         yield f"the version lacks passes; it has {names}"

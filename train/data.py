@@ -13,7 +13,7 @@ True
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,14 +87,15 @@ class Permutation:
         return sides[0] * self.right + sides[1]
 
 
-def map_table(path: Path, column: str) -> pa.Table:
-    """Memory-map an Arrow IPC file that has `column`, or raise `InputError`."""
+def map_table(path: Path, columns: Sequence[str]) -> pa.Table:
+    """Memory-map an Arrow IPC file that has `columns`, or raise `InputError`."""
     try:
         table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
     except (OSError, pa.ArrowInvalid) as error:
         raise InputError(f"{path} is not a readable Arrow IPC file: {error}") from error
-    if column not in table.column_names:
-        raise InputError(one_of("column", column, table.column_names) + f" (in {path})")
+    for column in columns:
+        if column not in table.column_names:
+            raise InputError(one_of("column", column, table.column_names) + f" (in {path})")
     return table
 
 
@@ -117,8 +118,7 @@ class Shards:
         self.values: list[Ints] = []
         starts, pieces, lengths, num_bytes, per_shard = [], [], [], [], [0]
         for path in paths:
-            table = map_table(path, "tokens")
-            map_table(path, "num_bytes")
+            table = map_table(path, ["tokens", "num_bytes"])
             for chunk in table["tokens"].chunks:
                 kind = chunk.type
                 if not (pa.types.is_large_list(kind) or pa.types.is_list(kind)) or (
@@ -158,7 +158,7 @@ class Plan:
         counts: list[Ints] = []
         columns: dict[str, list[Ints]] = {name: [] for name in SPAN_FIELDS}
         for path in paths:
-            for chunk in map_table(path, "spans")["spans"].chunks:
+            for chunk in map_table(path, ["spans"])["spans"].chunks:
                 offsets, spans = _offsets(chunk)
                 names = [field.name for field in spans.type]
                 for name in SPAN_FIELDS:
@@ -211,7 +211,7 @@ class Reader:
         self.pad = pad
         self.vocab_size = vocab_size
 
-    def rows(self, plan: Plan, rows: Ints, *, seed: int = 0, epochs: Ints | int = 0) -> Rows:
+    def rows(self, plan: Plan, rows: Ints, *, seed: int = 0, epoch: int = 0) -> Rows:
         """Return `Rows` [len(rows), row_tokens] on the CPU."""
         shape = (len(rows), self.row_tokens)
         tokens = np.full(shape, self.pad, dtype=np.int64)
@@ -240,9 +240,8 @@ class Reader:
                 f"token id {top} in the shards, but the tokenizer has {self.vocab_size} ids; "
                 "the shards were made with another tokenizer: tokenize this corpus again"
             )
-        keys = np.stack(
-            [np.full(len(rows), seed), np.broadcast_to(epochs, len(rows)), rows], axis=1
-        ).astype(np.int64)
+        keys = np.empty((len(rows), 3), dtype=np.int64)
+        keys[:, 0], keys[:, 1], keys[:, 2] = seed, epoch, rows
         return Rows(
             tokens=torch.from_numpy(tokens),
             targets=torch.from_numpy(targets),
@@ -289,25 +288,24 @@ class Stream:
         epochs, position = divmod(sample - turn.first_row, self.plans[turn.plan].num_rows)
         return phase, turn.epoch + epochs, position
 
-    def row(self, sample: int) -> tuple[str, int, int]:
-        """Return (plan, epoch, row) of a sample number."""
-        phase, epoch, position = self.locate(sample)
-        plan = self.phases[phase].plan
-        return plan, epoch, int(self.order(plan, epoch).row_of(np.array([position]))[0])
+    def rows(self, first: int, last: int) -> Iterator[tuple[str, int, Ints]]:
+        """Yield (plan, epoch, rows [n]) of samples `first` to `last`, cut where an epoch ends."""
+        while first < last:
+            phase, epoch, position = self.locate(first)
+            plan = self.phases[phase].plan
+            count = min(last - first, self.plans[plan].num_rows - position)
+            if phase + 1 < len(self.phases):
+                count = min(count, self.phases[phase + 1].first_row - first)
+            yield plan, epoch, self.order(plan, epoch).row_of(np.arange(position, position + count))
+            first += count
 
     def batch(self, step: int, batch_rows: int) -> Rows:
         """Return the rows of update `step`: samples step * batch_rows and the ones after it."""
-        samples = range(step * batch_rows, (step + 1) * batch_rows)
-        found = [self.row(sample) for sample in samples]
-        parts, start = [], 0
-        for end in range(1, len(found) + 1):
-            if end == len(found) or found[end][0] != found[start][0]:
-                group = found[start:end]
-                rows = np.array([row for _, _, row in group])
-                epochs = np.array([epoch for _, epoch, _ in group])
-                plan = self.plans[group[0][0]]
-                parts.append(self.reader.rows(plan, rows, seed=self.seed, epochs=epochs))
-                start = end
+        first = step * batch_rows
+        parts = [
+            self.reader.rows(self.plans[plan], rows, seed=self.seed, epoch=epoch)
+            for plan, epoch, rows in self.rows(first, first + batch_rows)
+        ]
         if len(parts) == 1:
             return parts[0]
         return Rows(**{k: torch.cat([vars(p)[k] for p in parts]) for k in vars(parts[0])})

@@ -38,7 +38,7 @@ class Ledger:
     ) -> None:
         self.run, self.steps, self.progress = run, steps, progress
         self.bytes_per_target = bytes_per_target
-        self.step_tokens = run.config.batch_rows * run.row_tokens
+        self.step_tokens = run.batch_rows * run.row_tokens
         self.file = run.folder / "metrics.jsonl"
         self.per_source = torch.zeros(2, len(run.sources), dtype=torch.float64, device=device)
         self.recent = torch.zeros_like(self.per_source)

@@ -22,6 +22,7 @@ from train.generate import generate
 from train.handoff import hand_off
 from train.ledger import Ledger, Progress
 from train.model import Model, ModelSpec
+from train.objectives import Loss, Rows
 from train.optim import adamw, set_rate
 from train.runfile import Run, write_json
 
@@ -50,14 +51,9 @@ def train(run: Run, *, progress: Progress | None = None) -> dict[str, Any]:
     ledger = Ledger(run, device, steps, _bytes_per_target(shards, plans, run), progress)
     start = _resume(run, model, optimizer, ledger)
     for step in range(start, steps):
-        rows = stream.batch(step, config.batch_rows).to(device)
+        rows = stream.batch(step, run.batch_rows).to(device)
         fraction = set_rate(optimizer, config, step, steps)
-        loss = model(rows)
-        (loss.total / loss.count.clamp(min=1)).backward()
-        if config.grad_clip:
-            torch.nn.utils.clip_grad_norm_(model.parameters(), config.grad_clip)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        loss = _update(model, optimizer, rows, config.grad_clip)
         model.objective.after_step(step)
         ledger.add(rows, loss, fraction * config.learning_rate)
 
@@ -71,11 +67,26 @@ def train(run: Run, *, progress: Progress | None = None) -> dict[str, Any]:
             ledger.held_out(done, nats)
         if keep:
             tensors = checkpoint.pack(model, optimizer, {"per_source": ledger.per_source})
-            state = {"identity": run.identity, "data": stream.state(done * config.batch_rows)}
+            state = {
+                "identity": run.identity,
+                "data": stream.state(done * run.batch_rows),
+                "seconds": ledger.seconds,
+            }
             checkpoint.save(
                 run.folder / "checkpoints", done, tensors, state, keep=config.keep_checkpoints
             )
     return _finish(run, model, ledger, settled, shards, plans, reader, device)
+
+
+def _update(model: Model, optimizer: torch.optim.Optimizer, rows: Rows, grad_clip: float) -> Loss:
+    """One step: the sum of losses over the batch, divided once by its number of targets."""
+    loss: Loss = model(rows)
+    (loss.total / loss.count.clamp(min=1)).backward()
+    if grad_clip:
+        torch.nn.utils.clip_grad_norm_(model.parameters(), grad_clip)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return loss
 
 
 def _due(done: int, every: int, steps: int) -> bool:
@@ -116,7 +127,7 @@ def _prepare(
     if not settled:
         settled = {
             "identity": run.identity,
-            "steps": config.steps or _calibrate(model, stream, config, device),
+            "steps": config.steps or _calibrate(run, model, stream, device),
             "dtype": dtype,
             "threads": threads,
         }
@@ -155,18 +166,16 @@ def _seconds(call: Callable[..., Any], *arguments: Any) -> float:
     return time.perf_counter() - begin
 
 
-def _calibrate(model: Model, stream: Stream, config: TrainConfig, device: torch.device) -> int:
+def _calibrate(run: Run, model: Model, stream: Stream, device: torch.device) -> int:
     """Turn minutes into a number of steps: time a few updates, then undo them."""
-    minutes = config.max_minutes or DEFAULT_MINUTES
+    minutes = run.config.max_minutes or DEFAULT_MINUTES
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    optimizer = adamw(model, config, device)
+    optimizer = adamw(model, run.config, device)
     taken = []
     for step in range(9):
         begin = time.perf_counter()
-        loss = model(stream.batch(step, config.batch_rows).to(device))
-        (loss.total / loss.count.clamp(min=1)).backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        rows = stream.batch(step, run.batch_rows).to(device)
+        _update(model, optimizer, rows, run.config.grad_clip)
         if device.type == "cuda":
             torch.cuda.synchronize()
         taken.append(time.perf_counter() - begin)
@@ -192,6 +201,7 @@ def _resume(run: Run, model: Model, optimizer: torch.optim.Optimizer, ledger: Le
         _same(run, state["identity"], run.folder / "checkpoints")
         extra = checkpoint.unpack(tensors, model, optimizer)
         ledger.per_source.copy_(extra["per_source"])
+        ledger.seconds = state["seconds"]
         start = int(state["step"])
         ledger.say(f"resuming after step {start}")
     ledger.rewind(start)
@@ -236,7 +246,7 @@ def _finish(
         "run": run.id,
         "corpus": dict(run.corpus),
         "steps": settled["steps"],
-        "rows": settled["steps"] * config.batch_rows,
+        "rows": settled["steps"] * run.batch_rows,
         "parameters": sum(p.numel() for p in model.parameters()),
         "chance_nats": model.objective.chance(),
         "dtype": settled["dtype"],

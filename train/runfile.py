@@ -32,10 +32,6 @@ FREE_SETTINGS = frozenset(
         "keep_checkpoints",
         "baseline_max_tokens",
         "device",
-        "threads",
-        "dtype",
-        "compile",
-        "max_minutes",
     }
 )
 
@@ -59,6 +55,11 @@ class Run:
     phases: Sequence[Phase]
     identity: Mapping[str, Any]
 
+    @property
+    def batch_rows(self) -> int:
+        """Rows in one step."""
+        return self.config.rows_per_step(self.row_tokens)
+
 
 def load_run(path: str | os.PathLike[str]) -> Run:
     """Read and check a run file; nothing is trained when this raises `InputError`."""
@@ -70,7 +71,7 @@ def load_run(path: str | os.PathLike[str]) -> Run:
         if not isinstance(raw.get(key), kind) or (kind is int and isinstance(raw[key], bool)):
             raise InputError(f"{file}: {key!r} is {raw.get(key)!r:.60}; want {kind.__name__}")
     config = TrainConfig.from_mapping(raw["config"])
-    find(config.objective)
+    columns = (*find(config.objective).needs.names, "num_bytes")
     seed = config.seed if config.seed is not None else raw["seed"]
     if raw["row_tokens"] < 2:
         raise InputError(f"{file}: row_tokens is {raw['row_tokens']}; a row has at least 2 tokens")
@@ -80,9 +81,9 @@ def load_run(path: str | os.PathLike[str]) -> Run:
             for p in raw.get("phases") or [{"first_row": 0, "plan": "train", "epoch": 0}]
         ]
         tokenizer = _tokenizer(raw["tokenizer"], file.parent)
-        shards = [_table(entry, file.parent, "tokens") for entry in raw["shards"]]
+        shards = [_table(entry, file.parent, columns) for entry in raw["shards"]]
         plans = {
-            name: [_table(entry, file.parent, "spans", digest=True) for entry in entries]
+            name: [_table(entry, file.parent, ["spans"], digest=True) for entry in entries]
             for name, entries in raw["plans"].items()
         }
         vocab_size, specials = int(raw["tokenizer"]["vocab_size"]), raw["tokenizer"]["specials"]
@@ -197,7 +198,9 @@ def _check_digest(entry: Mapping[str, Any], path: Path, what: str) -> None:
         )
 
 
-def _table(entry: Mapping[str, Any], base: Path, column: str, *, digest: bool = False) -> Path:
+def _table(
+    entry: Mapping[str, Any], base: Path, columns: Sequence[str], *, digest: bool = False
+) -> Path:
     """Check a shard or plan: size, digest (plans), columns, rows."""
     path = _local(entry, base)
     size = path.stat().st_size
@@ -208,7 +211,7 @@ def _table(entry: Mapping[str, Any], base: Path, column: str, *, digest: bool = 
         )
     if digest:
         _check_digest(entry, path, "the plan")
-    found = map_table(path, column).num_rows
+    found = map_table(path, columns).num_rows
     if found != entry["rows"]:
         raise InputError(f"{path} has {found:,} rows, the run names {entry['rows']:,}")
     return path

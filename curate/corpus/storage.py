@@ -98,10 +98,7 @@ class Storage:
                 return False
             return True
         path = self.temporary()
-        with path.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
+        path.write_bytes(data)
         return self.publish(path, name)
 
     def temporary(self, suffix: str = "") -> Path:
@@ -121,6 +118,7 @@ class Storage:
                 return self._upload(path, name)
             target = Path(self.full(name))
             target.parent.mkdir(parents=True, exist_ok=True)
+            _sync(path)
             try:
                 os.link(path, target)
             except FileExistsError:
@@ -129,7 +127,8 @@ class Storage:
                 if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK):
                     raise
                 os.replace(path, target)  # no hard links here: still whole, the last writer wins  # noqa: PTH105
-            _sync_folder(target.parent)
+            with contextlib.suppress(OSError):  # not every file system can
+                _sync(target.parent)
             return True
         finally:
             path.unlink(missing_ok=True)
@@ -187,13 +186,13 @@ def sha256_of(stream: Any) -> str:
     return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _sync_folder(folder: Path) -> None:
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+def _sync(path: Path) -> None:
+    """Bring a file, or the names in a folder, to the disk: no name may outlive its bytes."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _alive(pid: int) -> bool:

@@ -53,7 +53,9 @@ def expand(
     root = _absolute(base, "")
     found: dict[str, tuple[Entry, str]] = {}
     for path in paths:
-        for match, relative_root in _matches(path, root, wanted, storage_options):
+        for match, relative_root in _found(path, root, wanted, storage_options):
+            if match.kind:
+                raise InputError(f"paths: {match.uri!r} is {match.kind}, no file that can be read")
             found.setdefault(match.uri, (match, _known_as(match.uri, relative_root, root)))
     names = _distinct({uri: name for uri, (_, name) in found.items()})
     files = []
@@ -72,6 +74,27 @@ def _absolute(path: str, base: str) -> str:
     if not local.is_absolute() and base and not is_local(base):
         return f"{base.rstrip('/')}/{path}"
     return os.path.abspath(Path(base) / local)  # noqa: PTH100 - resolve() would follow links
+
+
+def _found(
+    path: str, base: str, wanted: Reader | None, storage_options: Mapping[str, Any] | None
+) -> list[tuple[Entry, str]]:
+    """Return `_matches`; whatever a store or the system says against a path becomes one line."""
+    try:
+        return _matches(path, base, wanted, storage_options)
+    except InputError:
+        raise
+    except ImportError as error:
+        extra = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}.get(path.partition("://")[0])
+        hint = f"; pip install 'preceptor[{extra}]'" if extra else ""
+        raise InputError(f"paths: {_short(path)} cannot be opened: {error}{hint}") from None
+    except (OSError, RuntimeError, ValueError) as error:
+        said = getattr(error, "strerror", None) or error
+        raise InputError(f"paths: {_short(path)} cannot be looked for: {said}") from None
+
+
+def _short(path: str) -> str:
+    return repr(path if len(path) <= 100 else path[:97] + "...")
 
 
 def _matches(

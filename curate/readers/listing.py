@@ -1,8 +1,10 @@
 """The files below a folder, on this machine or in any fsspec store, and glob patterns over them."""
 
+import errno
 import fnmatch
 import os
 import re
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,12 @@ from curate.readers.streams import is_local, local_path
 
 __all__ = ["Entry", "depth_of", "entry", "folder_names", "glob_root", "matcher", "walk"]
 
+_SPECIAL = (
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+    (stat.S_ISSOCK, "a socket"),
+)
 _MAGIC = re.compile(r"[*?\[]")
 # Where stores keep what changes when a file changes, the surest first.
 _VERSION_FIELDS = ("etag", "ETag", "md5Hash", "mtime", "LastModified", "last_modified", "updated")
@@ -28,14 +36,21 @@ class Entry:
     is_folder: bool
     size: int
     version: str
+    kind: str = ""  # a pipe, a device or a socket: opening one may wait for ever
 
 
 def _local_entry(path: Path) -> Entry | None:
     try:
-        stat = path.stat()
+        found = path.stat()
     except (FileNotFoundError, NotADirectoryError):
         return None
-    return Entry(str(path), path.is_dir(), stat.st_size, f"mtime-{stat.st_mtime_ns}")
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        return None  # a link to itself is as good as none
+    kind = next((word for test, word in _SPECIAL if test(found.st_mode)), "")
+    version = f"mtime-{found.st_mtime_ns}"
+    return Entry(str(path), stat.S_ISDIR(found.st_mode), found.st_size, version, kind)
 
 
 def _remote_entry(system: Any, info: Mapping[str, Any], asked: str) -> Entry:

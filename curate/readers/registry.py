@@ -93,12 +93,10 @@ def reader_for(path: str, format: str | None = None) -> tuple[Reader, str | None
     elif suffix in table:
         reader = readers()[table[suffix]]
     else:
-        known = ", ".join(sorted(table))
-        what = f"suffix {suffix!r}" if suffix else "no suffix"
+        what = f"the suffix {suffix!r} is not known" if suffix else "it has no suffix"
         raise InputError(
-            f"no reader for {path!r}: it has {what}; there are: {known} (also followed by "
-            f"{', '.join(COMPRESSIONS)}).{did_you_mean(suffix, table)} Or say `format:`, one of: "
-            f"{', '.join(readers())}."
+            f"no reader for {path!r}: {what}.{did_you_mean(suffix, table)} Say `format:`, one of: "
+            f"{', '.join(readers())} (`preceptor list readers` tells their suffixes)."
         )
     if compression is not None and not reader.streams:
         raise InputError(

@@ -7,8 +7,10 @@ so ten gigabytes of zeros in a small archive pass through without being held.
 """
 
 import bz2
+import errno
 import io
 import lzma
+import stat
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -275,6 +277,8 @@ def open_stream(
     """
     try:
         if is_local(file.uri):
+            if stat.S_ISFIFO(local_path(file.uri).stat().st_mode):  # opening it would wait
+                raise OSError(errno.EINVAL, "it is a pipe")
             handle: Any = local_path(file.uri).open("rb", buffering=0)
         else:
             system, path = fsspec.core.url_to_fs(file.uri, **(storage_options or {}))

@@ -337,7 +337,11 @@ def _heads(shards: Sequence[Shard], limit: int | None) -> list[int]:
 def _collisions(
     store: Store, shards: Sequence[Shard], heads: Sequence[int]
 ) -> list[list[list[int]]]:
-    """Return [[row, occurrence or -1 for another text], ...] of each shard's collisions."""
+    """Return [[row, occurrence or -1 for another text], ...] of each shard's collisions.
+
+    Of several texts under one key the one with the smallest hash stays: which file came first says
+    nothing about a document.
+    """
     actions: list[list[list[int]]] = [[] for _ in shards]
     if not shards:
         return actions
@@ -348,7 +352,7 @@ def _collisions(
         raws.append(ids_to_numpy(table["raw_hash"]))
         where.append(np.stack([np.full(head, index), np.arange(head)], axis=1))
     id_rows, raw_rows, places = np.concatenate(ids), np.concatenate(raws), np.concatenate(where)
-    order = np.lexsort((np.arange(len(id_rows)), id_rows[:, 1], id_rows[:, 0]))
+    order = np.lexsort((raw_rows[:, 1], raw_rows[:, 0], id_rows[:, 1], id_rows[:, 0]))
     same = (id_rows[order][1:] == id_rows[order][:-1]).all(axis=1)
     if not same.any():
         return actions
@@ -386,7 +390,7 @@ def apply_identity(
                     "uri": record["path"][0].as_py(),
                     "offset": record["position"][0].as_py(),
                     "reason": "duplicate_key",
-                    "detail": f"key {json.dumps(keys[row])[:200]} came before with another text",
+                    "detail": f"key {json.dumps(keys[row])[:200]} is also that of another text",
                 }
             )
         else:

@@ -87,7 +87,11 @@ def _index_job(
 ) -> PartJob:
     inputs = [(b.model_dump(mode="json"), expand(b.paths, base, b.format)) for b in against]
     identity = [f"{f.uri}|{f.size}|{f.version}" for _, files in inputs for f in files]
-    return PartJob(part_key(code, settings, *identity), build_index, (inputs, settings["words"]))
+    used = {
+        reader_for(f.path, b["format"])[0].read.__module__ for b, files in inputs for f in files
+    }
+    key = part_key(code, settings, *identity, *(code_digest(name) for name in sorted(used)))
+    return PartJob(key, build_index, (inputs, settings["words"]))
 
 
 def build_index(

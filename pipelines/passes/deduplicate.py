@@ -117,39 +117,32 @@ def _guard(
         )
 
 
+def _sketch_schema(scheme: MinHashScheme | None) -> Any:
+    """Return the schema of `sketches`; without a scheme there are no band keys."""
+    fields = [pa.field(name, pa.binary(16), nullable=False) for name in ("doc_id", "exact")]
+    if scheme is not None:
+        fields.append(pa.field("shingles", pa.int64(), nullable=False))
+        fields.append(pa.field("bands", pa.list_(pa.uint64(), scheme.bands), nullable=False))
+    return pa.schema(fields)
+
+
 def sketch_shard(workspace: Workspace, shard: Shard, near: Mapping[str, Any] | None) -> Parts:
     """Job: exact hash and band keys of one shard's documents."""
     scheme = _scheme(Near.model_validate(near)) if near else None
-    schema = pa.schema(
-        [
-            pa.field("doc_id", pa.binary(16), nullable=False),
-            pa.field("text_hash", pa.binary(16), nullable=False),
-            pa.field("exact", pa.binary(16), nullable=False),
-            pa.field("shingles", pa.int64(), nullable=False),
-            pa.field("bands", pa.list_(pa.uint64(), scheme.bands if scheme else 0), nullable=False),
-        ]
-    )
+    schema = _sketch_schema(scheme)
     with workspace.writer("sketches", schema) as writer:
-        for batch in iter_batches(workspace.storage, shard, ["doc_id", "text_hash", "text"]):
+        for batch in iter_batches(workspace.storage, shard, ["doc_id", "text"]):
             texts = batch.column("text")
-            keys = np.empty((len(texts), 0), dtype=np.uint64)
-            counts = np.zeros(len(texts), dtype=np.int64)
-            if scheme:
-                shingles, offsets = unique_sorted(
-                    *ngram_hashes(*word_hashes(texts), scheme.shingle_words)
-                )
+            columns = {"doc_id": batch.column("doc_id"), "exact": normalised_hashes(texts)}
+            if scheme is not None:
+                words = word_hashes(texts)
+                shingles, offsets = unique_sorted(*ngram_hashes(*words, scheme.shingle_words))
                 keys = band_keys(signatures(shingles, offsets, scheme), scheme)
-                counts = np.diff(offsets)
-            flat = pa.array(keys.reshape(-1), pa.uint64())
-            columns = {
-                "doc_id": batch.column("doc_id"),
-                "text_hash": batch.column("text_hash"),
-                "exact": normalised_hashes(texts),
-                "shingles": pa.array(counts),
-                "bands": pa.FixedSizeListArray.from_arrays(flat, type=schema.field("bands").type)
-                if scheme
-                else pa.array([[]] * len(texts), schema.field("bands").type),
-            }
+                flat = pa.array(keys.reshape(-1), pa.uint64())
+                columns["shingles"] = pa.array(np.diff(offsets))
+                columns["bands"] = pa.FixedSizeListArray.from_arrays(
+                    flat, type=schema.field("bands").type
+                )
             writer.write(pa.table(columns, schema=schema))
         return Parts({"sketches": [writer.commit()]})
 
@@ -162,9 +155,7 @@ def join_sketches(
 ) -> Parts:
     """Job: join all sketches into verified edges and clusters."""
     storage = workspace.storage
-    table = pa.concat_tables(
-        [read_shard(storage, s, ["doc_id", "exact", "shingles", "bands"]) for s in sketches]
-    )
+    table = pa.concat_tables([read_shard(storage, shard) for shard in sketches])
     order = _order(ids_to_numpy(table["doc_id"]))
     table = table.take(pa.array(order)).combine_chunks()
     num_docs = table.num_rows

@@ -23,6 +23,7 @@ from pipelines.passes.base import (
     run_parts,
     tables_of,
 )
+from pipelines.passes.tally import check_draws
 
 __all__ = ["draw", "run"]
 
@@ -44,12 +45,14 @@ def run(context: Context) -> Manifest:
         part_key(code, settings, *(shard.sha256 for shard in shards)), draw, (shards, settings)
     )
     (parts,) = run_parts(context, "mix", "draw", [job])
+    tables = tables_of([parts], "draws")
+    check_draws(context.store.storage, shards, tables["draws"])
     manifest = Manifest(
         name="mix",
         settings=settings,
         code=code,
         parents={"tokenize": tokenized.fingerprint},
-        tables=tables_of([parts], "draws"),
+        tables=tables,
         counts=parts.counts,
         info=parts.info,
     )

@@ -28,6 +28,7 @@ from pipelines.passes.base import (
     run_parts,
     tables_of,
 )
+from pipelines.passes.tally import check_plan, drawn_tokens, tokens_by_split
 
 __all__ = ["SPLITS", "pack_group", "run"]
 
@@ -57,15 +58,19 @@ def run(context: Context) -> Manifest:
             )
         )
     parts = run_parts(context, "pack", "rows", jobs)
-    counts = add_counts(parts)
-    assert counts["train_tokens"] == mixed.counts["drawn_tokens"], "packing loses no token"
+    tables = tables_of(parts, *(f"plan_{split}" for split in SPLITS))
+    storage = context.store.storage
+    asked = tokens_by_split(storage, tokenized.tables["tokens"])
+    asked["train"] = drawn_tokens(storage, mixed.tables["draws"])
+    for split in SPLITS:
+        check_plan(storage, split, asked.get(split, 0), tables[f"plan_{split}"])
     manifest = Manifest(
         name="pack",
         settings=settings,
         code=code,
         parents={"tokenize": tokenized.fingerprint, "mix": mixed.fingerprint},
-        tables=tables_of(parts, *(f"plan_{split}" for split in SPLITS)),
-        counts=counts,
+        tables=tables,
+        counts=add_counts(parts),
     )
     return finish(context, manifest, began)
 

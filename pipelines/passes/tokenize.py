@@ -105,6 +105,8 @@ def _tokenizer(
     job = PartJob(part_key(code, wanted, *content), fit_tokenizer, (documents, verdicts, wanted))
     (fitted,) = run_parts(context, "tokenize", "fit", [job])
     tokenizer = dict(fitted.info["tokenizer"])
+    if context.peek:
+        return tokenizer
     if not length or pins.read(length)["tokenizer"] != tokenizer:
         pins.append({"tokenizer": tokenizer}, after=length)
         tokenizer = dict(pins.read(pins.length())["tokenizer"])

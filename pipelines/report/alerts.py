@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
+import polars as pl
+
 from pipelines.report.facts import Facts
 from pipelines.report.text import number, percent, si, visible
 
@@ -40,10 +42,15 @@ def _names(names: list[str]) -> str:
 def _input(facts: Facts, data: dict[str, Any]) -> Alerts:
     top = data["corpus"]
     if top["limit"] is not None:
-        yield "warning", "corpus", f"A trial run: only the first {top['limit']:,} records of each source were read."
+        text = f"A trial run: only the first {top['limit']:,} records of each source were read."
+        yield "warning", "corpus", text
     if top["quarantined"]:
         share = percent(top["quarantined"] / top["records"])
-        reasons = facts.quarantine.group_by("reason").sum().sort("records", descending=True)
+        reasons = (
+            facts.quarantine.group_by("reason")
+            .agg(pl.col("records").sum())
+            .sort(["records", "reason"], descending=[True, False])
+        )
         yield (
             "warning",
             "quarantine",
@@ -79,7 +86,8 @@ def _losses(facts: Facts, data: dict[str, Any]) -> Alerts:
 
 
 def _rules(facts: Facts, data: dict[str, Any]) -> Alerts:
-    dead = [r["reason"] for r in data["reasons"]["rows"] if r["kind"] == "rules" and not r["documents"]]
+    rules = [row for row in data["reasons"]["rows"] if row["kind"] == "rules"]
+    dead = [row["reason"] for row in rules if not row["documents"]]
     if dead:
         verb = "drops" if len(dead) == 1 else "drop"
         yield "notice", "reasons", f"{_names(dead)} {verb} nothing (dead rules)."
@@ -88,8 +96,8 @@ def _rules(facts: Facts, data: dict[str, Any]) -> Alerts:
         yield (
             "warning",
             "duplicates",
-            f"{counts['capped_buckets']:,} LSH buckets held more documents than the cap, so not all "
-            "of their pairs were compared; near-duplicates may be left.",
+            f"{counts['capped_buckets']:,} LSH buckets held more documents than the cap, so not "
+            "all of their pairs were compared; near-duplicates may be left.",
         )
 
 

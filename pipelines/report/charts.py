@@ -13,6 +13,7 @@ __all__ = ["histogram", "line", "pictures"]
 WIDTH, HEIGHT = 320.0, 96.0
 _LEFT, _RIGHT, _TOP = 4.0, 316.0, 14.0
 _FLOOR = HEIGHT - 16.0
+_GAP = 0.6  # between bars
 
 
 def pictures(data: dict[str, Any]) -> dict[str, Any]:
@@ -78,10 +79,8 @@ def histogram(
         for left, right, value in zip(edges[:-1], edges[1:], values, strict=True):
             if value:
                 tall = max(1.0, (_FLOOR - _TOP) * math.sqrt(value) / tallest)
-                start, gap = x(left), 0.6
-                rows.append(
-                    [start, round(_FLOOR - tall, 2), round(max(x(right) - start - gap, 0.5), 2), round(tall, 2)]
-                )
+                wide = max(0.5, x(right) - x(left) - _GAP)
+                rows.append([x(left), round(_FLOOR - tall, 2), round(wide, 2), round(tall, 2)])
         return rows
 
     inside = [mark for mark in marks if edges[0] <= mark <= edges[-1]]
@@ -119,7 +118,7 @@ def _tick(at: float, value: float) -> dict[str, Any]:
 def _ticks(low: float, high: float, *, log: bool) -> list[float]:
     """Return up to five round values within the range."""
     if log:
-        powers = [10.0**k for k in range(0, 16) if low <= 10.0**k <= high]
+        powers = [10.0**k for k in range(16) if low <= 10.0**k <= high]
         step = max(1, -(-len(powers) // 5))
         return powers[::step] or [low, high]
     step = 10 ** math.floor(math.log10((high - low) / 3))
@@ -141,7 +140,8 @@ def line(points: list[list[float]], *, mark: float, value: float) -> dict[str, A
             round(_FLOOR - (_FLOOR - _TOP) * py, 2),
         )
 
-    path = " ".join(f"{'L' if i else 'M'}{x} {y}" for i, (x, y) in enumerate(place(*p) for p in points))
+    placed = [place(*point) for point in points]
+    path = "M" + " L".join(f"{x} {y}" for x, y in placed)
     x, y = place(mark, value)
     return {
         "path": path,

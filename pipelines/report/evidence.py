@@ -97,8 +97,9 @@ def _top(facts: Facts, clusters: pl.DataFrame, snippets: Snippets) -> list[dict[
         mine = members.filter(pl.col("cluster_id") == cluster["cluster_id"]).sort(
             ["kept", "num_bytes", "doc_id"], descending=[True, True, False]
         )
-        shown = [mine.row(0, named=True)] if mine.height else []
-        shown += mine.filter(pl.col("doc_id") != shown[0]["doc_id"]).head(1).to_dicts()
+        stay = mine.filter("kept").head(2).to_dicts()
+        gone = mine.filter(~pl.col("kept")).head(2).to_dicts()
+        shown = (stay[:1] + gone[:1] + stay[1:2] + gone[1:2])[:2]
         lost = mine.filter(~pl.col("kept")).select("source", "num_bytes").to_dicts()
         rows.append(
             {

@@ -5,9 +5,8 @@ from typing import Any
 import polars as pl
 
 from curate.corpus.schema import FORMAT_VERSION
-from pipelines.build import PASSES
 from pipelines.corpus import Corpus
-from pipelines.recipe import Recipe
+from pipelines.recipe import Recipe, Source
 from pipelines.report.text import clip, visible
 
 __all__ = ["lineage", "quarantine"]
@@ -25,8 +24,7 @@ def lineage(corpus: Corpus) -> dict[str, Any]:
     recipe = {key: _without_defaults(key, corpus.recipe[key]) for key in keys}
     stated = {key: value for key, value in recipe.items() if value not in ({}, None)}
     text = yaml.safe_dump(stated, sort_keys=False, allow_unicode=True, width=88)
-    names = [name for name in PASSES if name in corpus.version.manifests]
-    names += sorted(set(corpus.version.manifests) - set(names))
+    names = sorted(corpus.version.manifests, key=lambda name: (_depth(corpus, name), name))
     passes = []
     for name in names:
         manifest = corpus.manifest(name)
@@ -48,13 +46,18 @@ def lineage(corpus: Corpus) -> dict[str, Any]:
                 "counts": dict(sorted(manifest.counts.items())),
             }
         )
-    tokenizer = dict(corpus.manifest("tokenize").info["tokenizer"])
+    tokenizer = corpus.manifest("tokenize").info["tokenizer"]
     return {
         "format": FORMAT_VERSION,
         "recipe": clip(text, _MAX_RECIPE_BYTES),
-        "tokenizer": {name: tokenizer.get(name) for name in ("sha256", "vocab_size", "token_bytes")},
+        "tokenizer": {name: tokenizer.get(name) for name in ("sha256", "vocab_size")},
         "passes": passes,
     }
+
+
+def _depth(corpus: Corpus, name: str) -> int:
+    """Return how many passes stand between a pass and the sources."""
+    return max((1 + _depth(corpus, parent) for parent in corpus.manifest(name).parents), default=0)
 
 
 def _without_defaults(key: str, value: Any) -> Any:
@@ -62,7 +65,7 @@ def _without_defaults(key: str, value: Any) -> Any:
     field = Recipe.model_fields.get(key)
     if field is None or not isinstance(value, dict):
         if key == "sources":
-            return [{k: v for k, v in source.items() if v is not None} for source in value]
+            return [{k: s[k] for k in Source.model_fields if s.get(k) is not None} for s in value]
         return value
     default = field.get_default(call_default_factory=True)
     if not hasattr(default, "model_dump"):

@@ -13,6 +13,8 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from curate.corpus.errors import InputError
+
 if TYPE_CHECKING:
     import jinja2
 
@@ -47,8 +49,14 @@ def build_report(corpus: "Corpus") -> Report:
 
 
 def write_report(corpus: "Corpus", out_path: str | Path) -> Path:
-    """Write the page, and its JSON beside it under the same name; return the page's path."""
+    """Write the page, and its JSON beside it under the same name; return the page's path.
+
+    Raises:
+        InputError: the path ends in `.json`.
+    """
     path = Path(out_path)
+    if path.suffix == ".json":
+        raise InputError(f"the page is HTML and its JSON goes beside it; call it .html, not {path}")
     report = build_report(corpus)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.with_suffix(".json").write_text(
@@ -160,4 +168,4 @@ def render(data: dict[str, Any]) -> str:
     css = "\n" + css.strip() + "\n"
     digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
     page = _environment().get_template("report.html.j2")
-    return page.render(**data, pictures=pictures(data), css=Markup(css), css_sha256=digest) + "\n"  # noqa: S704
+    return page.render(**data, pictures=pictures(data), css=Markup(css), css_sha256=digest) + "\n"

@@ -19,7 +19,7 @@ __all__ = ["samples"]
 _KEPT, _DROPPED = 16, 32
 _RULES_SHOWN, _PER_SIDE = 10, 2
 _SAMPLE_BYTES, _EDGE_BYTES = 1100, 420
-_MARGINS_SHOWN = 5
+_MARGINS_SHOWN = 12
 
 
 def samples(facts: Facts, snippets: Snippets) -> dict[str, Any]:

@@ -83,10 +83,10 @@ def funnel(facts: Facts) -> dict[str, Any]:
     assert (documents, left) == (whole["kept"], whole["tokens"]), "the funnel conserves documents"
     for stage in stages:
         stage["estimate"] = stage["tokens"] != whole["tokens"]
+    stages[-1]["stage"] += ": kept"
     stages += [
         {"stage": name, "documents": whole[docs], "tokens": whole[toks], "estimate": False}
         for name, docs, toks in (
-            ("kept", "kept", "tokens"),
             ("split train", "train", "train_tokens"),
             ("drawn", "drawn", "drawn_tokens"),
         )
@@ -144,7 +144,7 @@ def sources(facts: Facts) -> dict[str, Any]:
         where=pl.col("kept"),
     )
     licenses = facts.by_source(pl.col("license").n_unique().alias("count"))
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name in facts.sources:
         mine, left = every.get(name, {}), kept.get(name, {})
         dropped = {kind: lost[kind].get(name, {}).get("documents", 0) for kind in KINDS}

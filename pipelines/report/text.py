@@ -100,13 +100,13 @@ def size(num_bytes: int | None) -> str:
 
 def _soft(name: str) -> Markup:
     """Allow a long name to break after its separators."""
-    return Markup(re.sub(r"([:@._/])(?=.)", r"\1<wbr>", str(escape(visible(name)))))  # noqa: S704
+    return Markup(re.sub(r"([:@./])(?=[^\d])", r"\1<wbr>", str(escape(visible(name)))))
 
 
 def _marked(text: str) -> Markup:
     """Escape text and set the codes of hidden characters apart."""
     safe = str(escape(visible(text)))
-    return Markup(_CODE.sub(lambda m: f'<i class="u">{m[0][1:-1]}</i>', safe))  # noqa: S704
+    return Markup(_CODE.sub(lambda m: f'<i class="u">{m[0][1:-1]}</i>', safe))
 
 
 FILTERS: dict[str, Callable[..., Any]] = {

@@ -30,29 +30,30 @@ class _CappedCrossEntropy(torch.autograd.Function):
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, num_ids: int, need: bool
     ) -> tuple[Tensor, Tensor]:
-        matrix = weight.to(hidden.dtype)
+        # The cap bounds logits, so exp needs no maximum subtracted: e^15 x V is far from overflow.
+        matrix = (weight / LOGIT_CAP).to(hidden.dtype)
         units = torch.zeros(len(hidden), dtype=torch.float32, device=hidden.device)
         d_hidden = torch.empty_like(hidden) if need else None
         d_weight = torch.zeros_like(weight) if need else None
+        one = units.new_ones(())
         per_slice = max(64, SLICE_LOGITS // len(weight))
         if hidden.device.type != "cpu":
             per_slice *= 32
         for start in range(0, len(hidden), per_slice):
             part = slice(start, start + per_slice)
-            squashed = (hidden[part] @ matrix.T).float().mul_(1 / LOGIT_CAP).tanh_()
-            logits = squashed * LOGIT_CAP
-            logits[:, num_ids:] = -math.inf
-            log_sum = logits.logsumexp(-1, keepdim=True)
-            counted = targets[part, None] >= 0
+            squashed = (hidden[part] @ matrix.T).float().tanh_()
+            counted = (targets[part, None] >= 0).float()
             index = targets[part, None].clamp(min=0)
-            units[part] = ((log_sum - logits.gather(1, index)) * counted)[:, 0]
+            target = LOGIT_CAP * squashed.gather(1, index)
+            slope = (squashed * LOGIT_CAP).exp_()
+            slope[:, num_ids:] = 0
+            total = slope.sum(-1, keepdim=True)
+            units[part] = ((total.log() - target) * counted)[:, 0]
             if d_hidden is None or d_weight is None:
                 continue
-            slope = logits.sub_(log_sum).exp_()
-            slope.scatter_add_(1, index, slope.new_full((), -1.0).expand(index.shape))
-            slope.mul_(squashed.square_().neg_().add_(1)).mul_(counted)
-            small = slope.to(hidden.dtype)
-            d_hidden[part] = small @ matrix
+            slope.mul_(counted / total).scatter_add_(1, index, -counted)
+            small = slope.mul_(torch.addcmul(one, squashed, squashed, value=-1)).to(hidden.dtype)
+            d_hidden[part] = (small @ matrix).mul_(LOGIT_CAP)
             d_weight += small.T @ hidden[part]
         ctx.save_for_backward(d_hidden, d_weight)
         ctx.mark_non_differentiable(units)
