@@ -90,28 +90,33 @@ def verify(corpus: str) -> str:
 
 @_step
 def report(corpus: str) -> str:
-    """Write the report; show a table and the file's address as artifacts; return its path."""
+    """Show a table and the address of the report as artifacts; return the report's path.
+
+    In a remote store there is no place for a page: only the table is shown, and the path is empty.
+    """
     from pipelines.paths import report_path
     from pipelines.report import write_report
 
     opened = open_corpus(corpus, store=_work.get().store)
-    path = write_report(opened, report_path(opened))
+    page = write_report(opened, report_path(opened)) if opened.store.storage.is_local else None
     key = re.sub(r"[^a-z0-9]+", "-", opened.version.name.lower()).strip("-")
     create_markdown_artifact(
-        _summary(opened, str(path)), key=f"corpus-{key}", description=f"What became of {corpus}"
+        _summary(opened), key=f"corpus-{key}", description=f"What became of {corpus}"
     )
+    if page is None:
+        return ""
     create_link_artifact(
-        path.as_uri(), link_text=f"Report of {corpus}", key=f"report-{key}", description=str(path)
+        page.as_uri(), link_text=f"Report of {corpus}", key=f"report-{key}", description=str(page)
     )
-    return str(path)
+    return str(page)
 
 
-def _summary(corpus: Corpus, path: str) -> str:
+def _summary(corpus: Corpus) -> str:
     """Return a table of what each pass counted, in markdown that both of Prefect's UIs draw."""
     lines = [
         f"# {_cell(str(corpus.version))}",
         "",
-        f"Fingerprint `{corpus.version.fingerprint}`, store `{corpus.store.uri}`, report `{path}`",
+        f"Fingerprint `{corpus.version.fingerprint}`, store `{corpus.store.uri}`",
         "",
         "| Pass | Counts |",
         "|:--|:--|",
@@ -144,6 +149,7 @@ def curate_corpus(recipe: str, store: str = ".preceptor", workers: int = 1) -> s
     """
     with engine_for(workers) as engine:
         work = _Work(recipe=load_recipe(recipe), store=Store(store), engine=engine)
+        work.store.storage.sweep()
         token = _work.set(work)
         try:
             return _curate(work)

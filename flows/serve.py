@@ -20,7 +20,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import IO
+from typing import IO, cast
 from uuid import UUID
 
 from prefect.client.orchestration import get_client
@@ -48,7 +48,7 @@ from flows.pretrain import pretrain
 from pipelines.recipe import load_recipe
 from pipelines.store import Store
 
-__all__ = ["deployments", "prefect_server", "serve"]
+__all__ = ["declare_crashed", "deployments", "prefect_server", "serve"]
 
 _HOST = "127.0.0.1"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -63,6 +63,7 @@ def serve(
     *,
     workers: int = 1,
     timezone: str = "UTC",
+    runs: str | None = None,
     port: int = 4200,
     say: Callable[[str], object] = print,
 ) -> None:
@@ -75,6 +76,7 @@ def serve(
         train_config: path of a training configuration; by default the trainer's own settings.
         workers: processes of a curation.
         timezone: of the schedule, such as Europe/Berlin.
+        runs: folder of training runs; by default in the store, which must then be local.
         port: of the server that is started here; any other one if it is taken.
         say: told where things are.
 
@@ -83,7 +85,9 @@ def serve(
             has its server on this store.
     """
     place = Store(store)
-    offered = deployments(recipe, place, cron, train_config, workers=workers, timezone=timezone)
+    offered = deployments(
+        recipe, place, cron, train_config, workers=workers, timezone=timezone, runs=runs
+    )
     home = _home(place)
     with _interruptible(), contextlib.ExitStack() as stack:
         given = get_current_settings().api.url
@@ -93,15 +97,15 @@ def serve(
         runner = Runner(pause_on_shutdown=False)  # paused schedules would stay paused for ever
         say(f"Prefect: {url.removesuffix('/api')}")
         for deployment in offered:
-            identity = runner.add_deployment(deployment)
+            identity = cast(UUID, runner.add_deployment(deployment))  # not a coroutine: no loop
             if given is None:
-                _bury(identity)
+                declare_crashed(identity)
             say(f"  {_full(deployment)}: {deployment.description}")
         say(f"To curate now: PREFECT_API_URL={url} prefect deployment run {_full(offered[0])}")
         asyncio.run(_run(runner))
 
 
-def _bury(deployment: UUID) -> None:
+def declare_crashed(deployment: UUID) -> None:
     """Declare crashed what an earlier `serve` left running.
 
     Such a run would hold the deployment's only slot for ever: Prefect keeps slots in the database,
@@ -143,6 +147,7 @@ def deployments(
     *,
     workers: int = 1,
     timezone: str = "UTC",
+    runs: str | None = None,
 ) -> tuple[RunnerDeployment, RunnerDeployment]:
     """Return the two deployments, named after the corpus, with absolute paths in their parameters.
 
@@ -177,6 +182,8 @@ def deployments(
     fixed = {"store": store.uri}
     if train_config is not None:
         fixed["config"] = str(Path(train_config).absolute())
+    if runs is not None:
+        fixed["runs"] = str(Path(runs).absolute())
     training = RunnerDeployment.from_flow(
         pretrain,
         name,

@@ -1,15 +1,17 @@
 """A recipe becomes a corpus version: check everything first, then pass after pass, then publish."""
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from curate.corpus.errors import InputError, IntegrityError, one_of
+from curate.corpus.errors import InputError, IntegrityError, UnreadableFileError, one_of
 from curate.corpus.manifest import Manifest
-from curate.readers.discover import expand
+from curate.readers.base import InputFile
+from curate.readers.discover import expand, open_stream
 from curate.readers.registry import reader_for
 from curate.rules.order import parse_order
 from curate.signals.registry import available_columns
@@ -42,6 +44,7 @@ PASSES: dict[str, Callable[[Context], Manifest]] = {
     "mix": mix.run,
     "pack": pack.run,
 }
+_PEEK_BYTES = 1 << 20
 _MOST_BYTES_PER_COMPRESSED_BYTE = 1100  # deflate cannot do better than 1032
 
 
@@ -98,7 +101,7 @@ def _look_at_columns(
     }
     opener = functools.partial(open_stream, file, compression, None)
     batches = reader.read(reader.split(file, _PEEK_BYTES)[0], opener, settings)
-    with contextlib.suppress(UnreadableFileError), contextlib.closing(batches):  # type: ignore[type-var]
+    with contextlib.suppress(UnreadableFileError):
         next(batches, None)
 
 
@@ -115,7 +118,7 @@ def preflight(recipe: Recipe) -> None:
     for source in recipe.sources:
         with _about(f"source {source.name!r}"):
             files = expand(source.paths, recipe.base, source.format)
-            if files and not files[0].key:
+            if files:
                 _look_at_columns(files[0], source.format, source.columns, source.delimiter)
         for file in files:
             packed = reader_for(file.path, source.format)[1] is not None or file.path.endswith(

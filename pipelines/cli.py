@@ -1,13 +1,16 @@
 """The command line. Every import that costs time is inside the command that needs it."""
 
 import os
+import re
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from curate.corpus.errors import InputError, IntegrityError
+
+_CORPUS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 app = typer.Typer(
     name="preceptor",
@@ -21,18 +24,40 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+
+def _store_name(value: str) -> str:
+    if not value.strip():
+        raise InputError("--store is empty; name a folder or an fsspec uri")
+    return value
+
+
+def _corpus_name(value: str) -> str:
+    """Refuse what no corpus can be called, before it becomes a path."""
+    name, _, version = value.partition("@")
+    if not _CORPUS.fullmatch(name) or len(version) > 9 or not version.isascii():
+        shown = repr(value if len(value) <= 60 else value[:57] + "...")
+        raise InputError(
+            f"CORPUS is NAME or NAME@VERSION (`preceptor list` shows them), got {shown}"
+        )
+    return value
+
+
 StoreOption = Annotated[
     str,
     typer.Option(
         "--store",
         envvar="PRECEPTOR_STORE",
+        callback=_store_name,
         help="The store: a folder or any fsspec uri.",
         metavar="DIR",
     ),
 ]
 RecipeArgument = Annotated[Path, typer.Argument(help="The recipe.", metavar="RECIPE.yaml")]
 CorpusArgument = Annotated[
-    str, typer.Argument(help="NAME (its current version) or NAME@VERSION.", metavar="CORPUS")
+    str,
+    typer.Argument(
+        help="NAME (its current version) or NAME@VERSION.", metavar="CORPUS", callback=_corpus_name
+    ),
 ]
 SetOption = Annotated[
     list[str] | None,
@@ -50,26 +75,45 @@ WorkersOption = Annotated[
     ),
 ]
 _STORE = ".preceptor"
+_INTERRUPTED = 130
 
 
 def main() -> None:
     """Run the command line; refusals end with one or two lines and exit code 2."""
     try:
-        app()
+        code = app(standalone_mode=False)
     except (InputError, IntegrityError) as error:
-        sys.stderr.write(f"error: {_plain(str(error))}\n")
-        for note in getattr(error, "__notes__", []):
-            sys.stderr.write(f"  {_plain(note)}\n")
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted; what is finished is kept, run the same command to go on\n")
-        raise SystemExit(130) from None
+        _refuse(str(error), *getattr(error, "__notes__", []))
+    except (KeyboardInterrupt, typer.Abort):
+        code = _INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
     except OSError as error:
-        sys.stderr.write(f"error: {_plain(str(error))}\n")
-        raise SystemExit(2) from None
+        about = f"{error.filename}: " if error.filename is not None else ""
+        _refuse(f"{about}{error.strerror or error}")
+    except Exception as error:
+        if not hasattr(error, "format_message"):
+            raise
+        _usage(error)
+    if code == _INTERRUPTED:  # typer turns the interrupt of a command into this exit code
+        sys.stderr.write("interrupted; what is finished is kept, run the same command to go on\n")
+    raise SystemExit(code)
+
+
+def _refuse(*lines: str) -> NoReturn:
+    first, *more = (_plain(line) for line in lines)
+    sys.stderr.write("".join([f"error: {first}\n", *(f"  {line}\n" for line in more)]))
+    raise SystemExit(2)
+
+
+def _usage(error: Any) -> NoReturn:
+    """Tell what typer found wrong with the command line, in two lines instead of a box."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+        raise SystemExit(2)
+    path = error.ctx.command_path if getattr(error, "ctx", None) else "preceptor"
+    _refuse(error.format_message().replace("\n", " "), f"`{path} --help` shows how it is used")
 
 
 def _plain(text: str) -> str:
@@ -78,18 +122,9 @@ def _plain(text: str) -> str:
 
 
 def _overrides(pairs: list[str] | None) -> dict[str, Any]:
-    import yaml
+    from pipelines.recipe import parse_override
 
-    values = {}
-    for pair in pairs or []:
-        key, equals, value = pair.partition("=")
-        if not equals or not key:
-            raise InputError(f"--set wants path.to.key=value, got {pair!r}")
-        try:
-            values[key] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise InputError(f"--set {key}: {value!r} is not a YAML value") from None
-    return values
+    return dict(parse_override(pair) for pair in pairs or [])
 
 
 @app.command(epilog="Example: preceptor init data/ && preceptor run data/recipe.yaml")
@@ -104,7 +139,8 @@ def init(
     path, sources, problems = write_recipe(folder, force=force)
     say(
         f"{path}: {len(sources)} source{'s' * (len(sources) != 1)}: "
-        f"{', '.join(s['name'] for s in sources)}"
+        f"{', '.join(s['name'] for s in sources[:10])}"
+        + (f" and {len(sources) - 10} more" if len(sources) > 10 else "")
     )
     for problem in problems[:10]:
         say(f"  left out: {problem['path']}: {problem['why']}")
@@ -271,6 +307,8 @@ def report(
     from pipelines.paths import report_path
     from pipelines.report import write_report
 
+    if out is not None and out.is_dir():
+        raise InputError(f"--out {out} is a folder; name a file, such as {out / 'report.html'}")
     opened = open_corpus(corpus, store=store)
     say(f"report: {write_report(opened, out or report_path(opened))}")
 
@@ -281,7 +319,10 @@ def report(
 def train(
     config: Annotated[Path, typer.Argument(help="The training config.", metavar="CONFIG.yaml")],
     corpus: Annotated[
-        str, typer.Option("--corpus", help="NAME or NAME@VERSION.", metavar="CORPUS")
+        str,
+        typer.Option(
+            "--corpus", help="NAME or NAME@VERSION.", metavar="CORPUS", callback=_corpus_name
+        ),
     ],
     runs: Annotated[
         Path | None,

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
@@ -18,9 +18,42 @@ from rich.table import Table
 
 from pipelines.passes.base import Event
 
-__all__ = ["Watch", "plain", "say", "show_findings", "show_outcome", "show_plan", "show_training"]
+__all__ = [
+    "Watch",
+    "plain",
+    "say",
+    "show",
+    "show_findings",
+    "show_outcome",
+    "show_plan",
+    "show_training",
+]
 
-console = Console(highlight=False)
+console = Console(highlight=False, emoji=False)
+
+
+class _Wide:
+    """A table in so many columns, whatever the window has (rich takes the smaller of the two)."""
+
+    def __init__(self, table: Table, width: int) -> None:
+        self._table, self._width = table, width
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield from self._table.__rich_console__(
+            console, options.update(width=self._width, max_width=self._width)
+        )
+
+
+def show(table: Table) -> None:
+    """Print a table; where it would lose something to fit, its lines are longer than the window.
+
+    In a pipe a row is a line. Nobody can copy an id that is broken in two.
+    """
+    options = console.options.update(max_width=10_000)
+    size = table.__rich_measure__(console, options)
+    narrow = console.is_terminal and size.minimum <= console.width
+    width = console.width if narrow else max(console.width, size.maximum)
+    console.print(_Wide(table, width), crop=False, soft_wrap=True)
 
 
 def plain(text: str, limit: int | None = None) -> str:
@@ -68,7 +101,7 @@ class Watch:
         """Show an event."""
         name = event.name
         if event.kind == "note":
-            self._progress.console.print(f"{name}: {escape(plain(event.message))}")
+            self._progress.console.print(f"{name}: {escape(plain(event.message))}", soft_wrap=True)
             return
         if name not in self._tasks:
             self._tasks[name] = self._progress.add_task("", total=None, name=name)
@@ -96,6 +129,7 @@ class Watch:
 
 
 def _table(*columns: tuple[str, str], title: str | None = None) -> Table:
+    """Return an empty table; columns are (name, `left`, `right` or, if it may wrap, `prose`)."""
     made = Table(
         title=title,
         title_justify="left",
@@ -105,7 +139,13 @@ def _table(*columns: tuple[str, str], title: str | None = None) -> Table:
         title_style="bold",
     )
     for name, justify in columns:
-        made.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
+        prose = justify == "prose"
+        made.add_column(
+            name,
+            justify="left" if prose else justify,  # type: ignore[arg-type]
+            overflow="fold",
+            no_wrap=not prose,
+        )
     return made
 
 
@@ -161,7 +201,7 @@ def show_summary(facts: Mapping[str, Any]) -> None:
             _percent(drawn.get("realised_share")),
             "-" if drawn.get("epochs") is None else f"{drawn['epochs']:.2f}",
         )
-    console.print(table)
+    show(table)
     reasons = [row for row in facts["reasons"] if row["documents"]]
     if reasons:
         told = _table(
@@ -172,7 +212,7 @@ def show_summary(facts: Mapping[str, Any]) -> None:
                 escape(row["reason"]), f"{row['documents']:,}", f"{row['tokens_estimate']:,}"
             )
         console.print()
-        console.print(told)
+        show(told)
     console.print()
 
 
@@ -190,13 +230,13 @@ def show_plan(plans: Sequence[Any]) -> None:
             "unknown": "waits for the pass before",
         }[plan.state]
         table.add_row(plan.name, state)
-    console.print(table)
+    show(table)
 
 
 def show_findings(findings: Sequence[Any]) -> bool:
     """Print a check-up; return whether there is a problem."""
     marks = {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "problem": "[red]problem[/]"}
-    table = _table(("check", "left"), ("", "left"), ("found", "left"))
+    table = _table(("check", "left"), ("", "left"), ("found", "prose"))
     for finding in findings:
         detail = (
             finding.detail
@@ -204,7 +244,7 @@ def show_findings(findings: Sequence[Any]) -> bool:
             else f"{finding.detail}. {finding.remedy}"
         )
         table.add_row(escape(finding.name), marks[finding.status], escape(plain(detail)))
-    console.print(table)
+    show(table)
     return any(finding.status == "problem" for finding in findings)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from curate.corpus.errors import InputError, one_of
 from curate.corpus.identity import parse_id
@@ -181,16 +182,16 @@ def _place(corpus: Corpus, doc_id: str, split: str) -> dict[str, Any]:
     storage = corpus.store.storage
     for ordinal, shard in enumerate(corpus.shards("tokens")):
         table = read_shard(storage, shard)
-        at = pa.compute.index(table["doc_id"], pa.scalar(wanted, pa.binary(16))).as_py()
+        at = pc.index(table["doc_id"], pa.scalar(wanted, pa.binary(16))).as_py()
         if at >= 0:
             tokens = len(table["tokens"][at])
             rows, first = [], 0
             for plan in corpus.shards(f"plan_{split}"):
                 spans = read_shard(storage, plan)["spans"].combine_chunks()
-                flat, parents = spans.flatten(), pa.compute.list_parent_indices(spans)
-                mine = pa.compute.and_(
-                    pa.compute.equal(flat.field("shard"), ordinal),
-                    pa.compute.equal(flat.field("document"), at),
+                flat, parents = spans.flatten(), pc.list_parent_indices(spans)
+                mine = pc.and_(
+                    pc.equal(flat.field("shard"), ordinal),
+                    pc.equal(flat.field("document"), at),
                 )
                 rows += [first + row for row in parents.filter(mine).to_pylist()]
                 first += plan.rows

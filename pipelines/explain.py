@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.markup import escape
 
-from pipelines.console import _table, console, plain, say
+from pipelines.console import _table, console, plain, say, show
 from pipelines.corpus import Corpus, open_corpus, why
 
 __all__ = ["explain"]
@@ -61,8 +61,8 @@ def _verdict(corpus: Corpus, life: dict[str, Any]) -> None:
         )
     table = _table(
         ("rule", "left"),
-        ("keeps documents with", "left"),
-        ("this one", "left"),
+        ("keeps documents with", "prose"),
+        ("this one", "prose"),
         ("margin", "right"),
         ("", "left"),
     )
@@ -86,7 +86,7 @@ def _verdict(corpus: Corpus, life: dict[str, Any]) -> None:
             outcome,
         )
     if life["rules"]["rules"]:
-        console.print(table)
+        show(table)
     read = {name for rule in life["rules"]["rules"] for name in rule["reads"]}
     others = ", ".join(
         f"{name} {_number(value)}" for name, value in life["signals"].items() if name not in read
@@ -138,7 +138,11 @@ def _use(life: dict[str, Any], verdict: dict[str, Any]) -> None:
         tokens = life["tokens"]
         _fact("tokens", f"{tokens['tokens']:,}, row {tokens['row']} of {tokens['shard']}")
     if life["draw"]:
-        _fact("mixture", f"{life['draw']['copies']} copies drawn for {life['draw']['domain']}")
+        copies = life["draw"]["copies"]
+        _fact(
+            "mixture",
+            f"{copies} cop{'y' if copies == 1 else 'ies'} drawn for {life['draw']['domain']}",
+        )
     if life["rows"]:
         rows = life["rows"]
         shown = ", ".join(map(str, rows[:8])) + (

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curate.corpus.errors import InputError, one_of
@@ -50,10 +51,8 @@ def _parquet(corpus: Corpus, folder: Path) -> dict[str, int]:
     for split in ("train", "validation", "test"):
         for number, (shard, verdict) in enumerate(zip(documents, verdicts, strict=True)):
             judged = read_shard(storage, verdict, ["kept", "split"])
-            mask = pa.compute.and_(
-                judged["kept"], pa.compute.equal(judged["split"], split)
-            ).combine_chunks()
-            if not pa.compute.any(mask).as_py():
+            mask = pc.and_(judged["kept"], pc.equal(judged["split"], split)).combine_chunks()
+            if not pc.any(mask).as_py():
                 continue
             name = f"{split}-{number:05d}-of-{len(documents):05d}.parquet"
             position = 0

@@ -8,7 +8,8 @@ from pathlib import Path
 from rich.markup import escape
 
 from curate.corpus.errors import one_of
-from pipelines.console import _table, console, plain, say
+from pipelines.console import _table, plain, say
+from pipelines.console import show as show_table
 from pipelines.store import Store
 
 __all__ = ["show"]
@@ -63,17 +64,17 @@ def _corpora(store: str) -> None:
                 f"{manifests['pack'].counts.get('train_rows', 0):,}",
                 "current" if current is not None and record["version"] == current.number else "",
             )
-    console.print(table)
+    show_table(table)
 
 
 def _readers(store: str) -> None:
     del store
     from curate.readers.registry import readers
 
-    table = _table(("reader", "left"), ("suffixes", "left"))
+    table = _table(("reader", "left"), ("suffixes", "prose"))
     for name, reader in sorted(readers().items()):
         table.add_row(name, " ".join(reader.suffixes) or "(by format: only)")
-    console.print(table)
+    show_table(table)
     say("line and CSV formats may be compressed: .gz .zst .bz2 .xz")
 
 
@@ -81,10 +82,10 @@ def _signals(store: str) -> None:
     del store
     from curate.signals.registry import available_signals
 
-    table = _table(("signal", "left"), ("type", "left"), ("what it is", "left"))
+    table = _table(("signal", "left"), ("type", "left"), ("what it is", "prose"))
     for name, signal in available_signals().items():
         table.add_row(name, str(signal.dtype), escape(signal.description))
-    console.print(table)
+    show_table(table)
 
 
 def _rules(store: str) -> None:
@@ -93,10 +94,10 @@ def _rules(store: str) -> None:
 
     for name in preset_names():
         preset = load_preset(name)
-        table = _table((name, "left"), ("keeps documents with", "left"))
+        table = _table((name, "left"), ("keeps documents with", "prose"))
         for rule, body in preset.rules.items():
             table.add_row(rule, escape(body.keep))
-        console.print(table)
+        show_table(table)
         say(f"{preset.reference}\n")
 
 
@@ -107,7 +108,7 @@ def _objectives(store: str) -> None:
     assert spec is not None, "train is one of our packages"
     assert spec.submodule_search_locations, "train is a package"
     folder = Path(spec.submodule_search_locations[0]) / "objectives"
-    table = _table(("objective", "left"), ("what it is", "left"))
+    table = _table(("objective", "left"), ("what it is", "prose"))
     for module in pkgutil.iter_modules([str(folder)]):
         tree = ast.parse((folder / f"{module.name}.py").read_text(encoding="utf-8"))
         named = any(
@@ -121,4 +122,4 @@ def _objectives(store: str) -> None:
         if named:
             about = (ast.get_docstring(tree) or "").partition("\n")[0]
             table.add_row(module.name, escape(plain(about)))
-    console.print(table)
+    show_table(table)

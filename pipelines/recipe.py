@@ -16,7 +16,16 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from curate.corpus.errors import InputError, did_you_mean
 
-__all__ = ["Benchmark", "Mix", "Near", "Recipe", "Source", "load_recipe", "parse_recipe"]
+__all__ = [
+    "Benchmark",
+    "Mix",
+    "Near",
+    "Recipe",
+    "Source",
+    "load_recipe",
+    "parse_override",
+    "parse_recipe",
+]
 
 NOT_BUILT = {
     "checks": "data tests",
@@ -341,7 +350,8 @@ def load_recipe(
             if path.parent.is_dir()
             else ""
         )
-        raise InputError(f"there is no recipe {path}.{near}") from None
+        hint = near or " `preceptor init FOLDER` writes a first one."
+        raise InputError(f"there is no recipe {path}.{hint}") from None
     except OSError as error:
         raise InputError(f"cannot read the recipe {path}: {error.strerror or error}") from None
     except ValueError as error:  # not UTF-8, or a name that cannot be one
@@ -405,6 +415,21 @@ def _read_yaml(text: str, where: str) -> tuple[Any, Any]:
         if loader is not None:
             loader.dispose()
     return node, data
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """Return (dotted path, value) of `path.to.key=value`, the value read as YAML.
+
+    >>> parse_override("rules.add.long=num_words >= 50")
+    ('rules.add.long', 'num_words >= 50')
+
+    Raises:
+        InputError: no `=`, an empty step in the path, or a value that is no YAML.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not all(key.split(".")):
+        raise InputError(f"--set wants path.to.key=value, got {_short(text)}")
+    return key, _read_yaml(value, f"--set {_short(key)}")[1]
 
 
 def _set(data: dict[str, Any], dotted: str, value: Any) -> None:
@@ -492,6 +517,7 @@ def _explain(error: ValidationError, node: Any, where: str) -> str:
             lines.append(f"{at}: `{dotted}` is missing")
         else:
             message = problem["msg"].removeprefix("Value error, ")
+            message = re.sub(r"a valid dictionary or instance of \w+", "a mapping", message)
             message = re.sub(r"^(?:Input|String|Value|List) should", "it should", message)
             if not path:  # the message itself begins with the place it is about
                 at = f"{where}:{_line(node, tuple(message.partition(' ')[0].split('.')))}"

@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+from rich.cells import cell_len
 from rich.markup import escape
 
 from curate.corpus.errors import InputError, one_of
-from pipelines.console import _table, console, plain, say
+from pipelines.console import _table, console, plain, say, show
 from pipelines.corpus import open_corpus
 
 __all__ = ["select", "show_table", "write_table"]
@@ -38,7 +39,8 @@ def select(corpus: str, name: str, *, where: str | None, store: str) -> pl.LazyF
     try:
         rule = parse_rule("where", where, columns)
     except InputError as error:
-        raise InputError(f"--where: {str(error).replace('signals are', 'columns are')}") from None
+        told = str(error).replace("signals are", "columns are").replace("rule 'where'", "condition")
+        raise InputError(f"--where: {told}") from None
     texts = frame.with_columns(pl.col(column).list.join(" ") for column in joined)
     mask = texts.select(rule.expression.fill_null(value=False).alias("where")).collect().to_series()
     return frame.collect().filter(mask).lazy()
@@ -49,19 +51,35 @@ def show_table(corpus: str, name: str, *, where: str | None, rows: int, store: s
     found = select(corpus, name, where=where, store=store)
     total = found.select(pl.len()).collect().item()
     frame = found.head(rows).collect()
-    table = _table(
-        *(
-            (column, "right" if dtype.is_numeric() else "left")
-            for column, dtype in frame.schema.items()
+    cells = [[_cell(value) for value in row] for row in frame.iter_rows()]
+    if _width(frame.columns, cells) <= console.width:
+        table = _table(
+            *(
+                (column, "right" if dtype.is_numeric() else "left")
+                for column, dtype in frame.schema.items()
+            )
         )
-    )
-    for row in frame.iter_rows():
-        table.add_row(*(escape(_cell(value)) for value in row))
-    console.print(table)
+        for row in cells:
+            table.add_row(*map(escape, row))
+        show(table)
+    else:  # one line per value, as in psql: ids stay whole at any width
+        names = [column.ljust(max(map(len, frame.columns))) for column in frame.columns]
+        for row in cells:
+            for name, cell in zip(names, row, strict=True):
+                say(f"{name}  {cell}")
+            say("")
     say(
         f"{min(rows, total):,} of {total:,} rows"
         + ("" if total <= rows else "; --rows N shows more, --out FILE writes all")
     )
+
+
+def _width(columns: list[str], cells: list[list[str]]) -> int:
+    widths = [
+        max([cell_len(name), *(cell_len(row[index]) for row in cells)])
+        for index, name in enumerate(columns)
+    ]
+    return sum(widths) + 2 * (len(widths) - 1)
 
 
 def _cell(value: Any) -> str:
@@ -78,21 +96,32 @@ def write_table(corpus: str, name: str, *, where: str | None, out: Path, store: 
     """Write a table to .csv, .jsonl or .parquet."""
     if out.suffix not in _SUFFIXES:
         raise InputError(one_of("file suffix", out.suffix, _SUFFIXES))
+    if out.is_dir():
+        raise InputError(f"--out {out} is a folder; name a file")
     frame = select(corpus, name, where=where, store=store).collect()
+    if out.suffix == ".csv":
+        frame = _flat(frame)
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == ".parquet":
         frame.write_parquet(out)
     elif out.suffix == ".jsonl":
         frame.write_ndjson(out)
     else:
-        nested = [
-            column
-            for column, dtype in frame.schema.items()
-            if isinstance(dtype, pl.List | pl.Struct)
-        ]
-        texts = [
-            pl.col(c).list.join(" ") if frame.schema[c] == pl.List(pl.String) else pl.lit("")
-            for c in nested
-        ]
-        frame.with_columns(t.alias(c) for t, c in zip(texts, nested, strict=True)).write_csv(out)
+        frame.write_csv(out)
     say(f"{out}: {frame.height:,} rows")
+
+
+def _flat(frame: pl.DataFrame) -> pl.DataFrame:
+    """Join lists with blanks; a CSV has no other nested values.
+
+    Raises:
+        InputError: a column of records.
+    """
+    for column, dtype in frame.schema.items():
+        if isinstance(dtype, pl.Struct) or (
+            isinstance(dtype, pl.List) and isinstance(dtype.inner, pl.Struct | pl.List)
+        ):
+            raise InputError(f"a CSV cannot hold the column {column!r}; use .jsonl or .parquet")
+        if isinstance(dtype, pl.List):
+            frame = frame.with_columns(pl.col(column).cast(pl.List(pl.String)).list.join(" "))
+    return frame

@@ -4,7 +4,6 @@ The run's id is a digest of what it trains on and how, so asking twice finds the
 (nothing is done again) or interrupted (it goes on from its newest checkpoint).
 """
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -148,10 +147,7 @@ def train_run(
     done = finished(run_json)
     if done is not None:
         return done
-    spec = importlib.util.find_spec("train")
-    assert spec is not None, "train is one of our packages"
-    assert spec.origin is not None, "train is a package with a file"
-    trainer = Path(spec.origin).with_name("__main__.py")
+    trainer = Path(__file__).resolve().parents[1] / "train" / "__main__.py"
     command = [sys.executable, "-P", str(trainer), str(run_json), "--json"]
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)

@@ -59,7 +59,7 @@ class TrainConfig:
     head_lr: float = _knob(0.004, "its peak for the output head", exclusiveMinimum=0)
     weight_decay: float = _knob(0.1, "decoupled, on block matrices only", minimum=0)
     beta1: float = _knob(0.9, "AdamW first moment", minimum=0, exclusiveMaximum=1)
-    beta2: float = _knob(0.95, "AdamW second moment", minimum=0, exclusiveMaximum=1)
+    beta2: float = _knob(0.99, "AdamW second moment", minimum=0, exclusiveMaximum=1)
     warmup_fraction: float = _knob(0.05, "share of the steps", minimum=0, maximum=1)
     cooldown_fraction: float = _knob(0.6, "share of the steps, linear", minimum=0, maximum=1)
     final_lr_fraction: float = _knob(0.0, "of the peak, at the last step", minimum=0, maximum=1)

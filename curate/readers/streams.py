@@ -250,8 +250,8 @@ def is_local(uri: str) -> bool:
 def local_path(uri: str) -> Path:
     """Return the path of a local uri.
 
-    >>> local_path("file:///tmp/a.txt")
-    PosixPath('/tmp/a.txt')
+    >>> local_path("file://data/a.txt").as_posix()
+    'data/a.txt'
     """
     return Path(uri.split("://", 1)[-1])
 

@@ -7,20 +7,20 @@ are written again.
 """
 
 import functools
-import json
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from curate.corpus.errors import InputError, IntegrityError, UnreadableFileError
-from curate.corpus.identity import content_hash, document_id, ids_to_numpy
+from curate.corpus.identity import content_hash, document_id
 from curate.corpus.manifest import Manifest
 from curate.corpus.schema import SCHEMAS
-from curate.corpus.shard import Shard, ShardWriter, footer, read_shard
+from curate.corpus.shard import Shard, ShardWriter, footer
 from curate.readers.base import Batch, Reader, Slice
 from curate.readers.discover import expand, group, open_stream
 from curate.readers.registry import reader_for, readers
@@ -36,6 +36,7 @@ from pipelines.passes.base import (
     run_parts,
     tables_of,
 )
+from pipelines.passes.identify import identify, identity_key
 from pipelines.recipe import Collect, Source
 from pipelines.store import Store
 
@@ -67,15 +68,16 @@ def run(context: Context) -> Manifest:
     identified = [
         part
         for source in recipe.sources
-        for part in _identify(context, source.name, by_source[source.name], recipe.limit)
+        for part in identify(context, source.name, by_source[source.name], recipe.limit)
     ]
     tables = tables_of(identified, "documents", "quarantine")
     counts = add_counts(identified)
     _check_rows(context.store, tables, counts, limited=recipe.limit is not None)
     if not tables["documents"]:
+        told = _first_reason(counts)
         raise InputError(
-            f"the sources of {recipe.name!r} hold no document ({counts.get('quarantined', 0)} "
-            "records in quarantine)"
+            f"the sources of {recipe.name!r} hold no document ({counts.get('quarantined', 0):,} "
+            f"records in quarantine{told and ': '}{told}); see the files, or `columns:`"
         )
     settings = {
         "sources": [source.model_dump(mode="json") for source in recipe.sources],
@@ -142,9 +144,16 @@ class _Shards:
         self.documents: list[Shard] = []
         self.quarantined: list[dict[str, Any]] = []
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self._writer is not None:  # an error interrupted a shard: nothing of it stays
+            self._writer.__exit__(*error)
+
     def write(self, table: Any) -> None:
         while table.num_rows:
-            lengths = np.cumsum(pa.compute.binary_length(table["text"]).to_numpy())
+            lengths = np.cumsum(pc.binary_length(table["text"]).to_numpy())
             room = max(
                 1, int(np.searchsorted(lengths, self._max_bytes - self._bytes, side="right"))
             )
@@ -182,7 +191,16 @@ def read_slices(
     options: Mapping[str, Any],
 ) -> Parts:
     """Job: read slices of one source into document and quarantine shards."""
-    shards = _Shards(workspace, options["part_bytes"])
+    with _Shards(workspace, options["part_bytes"]) as shards:
+        return _read(shards, source, slices, options)
+
+
+def _read(
+    shards: "_Shards",
+    source: Mapping[str, Any],
+    slices: Sequence[Slice],
+    options: Mapping[str, Any],
+) -> Parts:
     bad: list[dict[str, Any]] = []
     records = 0
     left = options["limit"]
@@ -265,10 +283,10 @@ def _documents(source: Mapping[str, Any], piece: Slice, records: Any) -> Any:
     for text, key in zip(_utf8(records.column("text")), keys, strict=True):
         digest = content_hash(text)
         hashes.append(digest)
-        ids.append(document_id(name, key=_key(key, digest)))
+        ids.append(document_id(name, key=identity_key(key, digest)))
     licenses = records.column("license")
     if source["license"] is not None:
-        licenses = pa.compute.fill_null(licenses, source["license"])
+        licenses = pc.fill_null(licenses, source["license"])
     hash_column = pa.array(hashes, pa.binary(16))
     columns = {
         "doc_id": pa.array(ids, pa.binary(16)),
@@ -297,124 +315,11 @@ def _utf8(texts: Any) -> Iterator[memoryview]:
         yield data[start:stop]
 
 
-def _key(key: str | None, digest: bytes) -> bytes:
-    return b"c" + digest if key is None else b"k" + key.encode()
-
-
-def _identify(
-    context: Context, source: str, parts: Sequence[Parts], limit: int | None
-) -> list[Parts]:
-    """Give records that share an identity their own; return the source's final parts."""
-    shards = [shard for part in parts for shard in part.tables.get("documents", ())]
-    heads = _heads(shards, limit)
-    actions = _collisions(context.store, shards, heads)
-    reads = [
-        Parts({"quarantine": part.tables.get("quarantine", ())}, part.counts) for part in parts
-    ]
-    code = code_digest(__name__)
-    jobs: list[PartJob] = []
-    chosen: list[Parts | int] = []
-    for shard, head, action in zip(shards, heads, actions, strict=True):
-        if head == shard.rows and not action:
-            chosen.append(Parts({"documents": [shard]}))
-        else:
-            key = part_key(code, [source, head, action], shard.sha256)
-            chosen.append(len(jobs))
-            jobs.append(PartJob(key, apply_identity, (source, shard, head, action)))
-    rewritten = run_parts(context, "collect", f"identify {source}", jobs) if jobs else []
-    return [*reads, *(rewritten[c] if isinstance(c, int) else c for c in chosen)]
-
-
-def _heads(shards: Sequence[Shard], limit: int | None) -> list[int]:
-    heads, left = [], limit
-    for shard in shards:
-        head = shard.rows if left is None else min(shard.rows, left)
-        heads.append(head)
-        left = None if left is None else left - head
-    return heads
-
-
-def _collisions(
-    store: Store, shards: Sequence[Shard], heads: Sequence[int]
-) -> list[list[list[int]]]:
-    """Return [[row, occurrence or -1 for another text], ...] of each shard's collisions.
-
-    Of several texts under one key the one with the smallest hash stays: which file came first says
-    nothing about a document.
-    """
-    actions: list[list[list[int]]] = [[] for _ in shards]
-    if not shards:
-        return actions
-    ids, raws, where = [], [], []
-    for index, (shard, head) in enumerate(zip(shards, heads, strict=True)):
-        table = read_shard(store.storage, shard, ["doc_id", "raw_hash"]).slice(0, head)
-        ids.append(ids_to_numpy(table["doc_id"]))
-        raws.append(ids_to_numpy(table["raw_hash"]))
-        where.append(np.stack([np.full(head, index), np.arange(head)], axis=1))
-    id_rows, raw_rows, places = np.concatenate(ids), np.concatenate(raws), np.concatenate(where)
-    order = np.lexsort((raw_rows[:, 1], raw_rows[:, 0], id_rows[:, 1], id_rows[:, 0]))
-    same = (id_rows[order][1:] == id_rows[order][:-1]).all(axis=1)
-    if not same.any():
-        return actions
-    starts = np.flatnonzero(np.concatenate([[True], ~same]))
-    sizes = np.diff(np.concatenate([starts, [len(order)]]))
-    for start, size in zip(starts[sizes > 1], sizes[sizes > 1], strict=True):
-        members = order[start : start + size]
-        occurrence = 0
-        for member in members[1:]:
-            shard_index, row = places[member].tolist()
-            if (raw_rows[member] == raw_rows[members[0]]).all():
-                occurrence += 1
-                actions[shard_index].append([row, occurrence])
-            else:
-                actions[shard_index].append([row, -1])
-    return [sorted(action) for action in actions]
-
-
-def apply_identity(
-    workspace: Workspace, source: str, shard: Shard, head: int, actions: Sequence[Sequence[int]]
-) -> Parts:
-    """Job: write a shard again with occurrence numbers, without the records marked -1."""
-    table = read_shard(workspace.storage, shard).slice(0, head)
-    ids = table["doc_id"].to_pylist()
-    keys, raws = table["key"].to_pylist(), table["raw_hash"].to_pylist()
-    keep = np.ones(head, dtype=bool)
-    rows = []
-    for row, occurrence in actions:
-        if occurrence < 0:
-            keep[row] = False
-            record = table.slice(row, 1)
-            rows.append(
-                {
-                    "source": source,
-                    "uri": record["path"][0].as_py(),
-                    "offset": record["position"][0].as_py(),
-                    "reason": "duplicate_key",
-                    "detail": f"key {json.dumps(keys[row])[:200]} is also that of another text",
-                }
-            )
-        else:
-            ids[row] = document_id(source, key=_key(keys[row], raws[row]), occurrence=occurrence)
-    column = table.schema.get_field_index("doc_id")
-    table = table.set_column(column, table.schema.field("doc_id"), pa.array(ids, pa.binary(16)))
-    tables: dict[str, list[Shard]] = {}
-    with workspace.writer("documents") as writer:
-        writer.write(table.filter(pa.array(keep)))
-        tables["documents"] = [writer.commit()]
-    counts = {"documents": -len(rows), "quarantined": len(rows)} if rows else {}
-    if rows:
-        counts["quarantined:duplicate_key"] = len(rows)
-        with workspace.writer("quarantine") as writer:
-            writer.write(pa.Table.from_pylist(rows, SCHEMAS["quarantine"]))
-            tables["quarantine"] = [writer.commit()]
-    return Parts(tables, counts)
-
-
 def _check_policy(source: str, parts: Sequence[Parts], num_files: int, settings: Collect) -> None:
     """Stop when more is unreadable than the recipe allows; nothing is lost."""
     bad = {row["uri"]: row for part in parts for row in part.info["bad_files"]}
     if len(bad) > settings.bad_files * num_files:
-        told = "; ".join(f"{row['path']}: {row['message']}" for row in list(bad.values())[:3])
+        told = "; ".join(" ".join(row["message"].split()) for row in list(bad.values())[:3])
         raise InputError(
             f"source {source!r}: {len(bad)} of {num_files} files cannot be read ({told}).\n"
             "Mend or remove them, or allow a share with `collect: "

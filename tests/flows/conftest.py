@@ -43,7 +43,7 @@ TRAINING = "{depth: 1, steps: 2, batch_rows: 2, eval_max_rows: 8}\n"
 
 
 @pytest.fixture(scope="session")
-def abroad(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], set[str]]]:
+def abroad(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., set[str]]]:
     """Tells the hosts elsewhere that this process, or any Python process it started, asked for."""
     folder = tmp_path_factory.mktemp("ear")
     (folder / "sitecustomize.py").write_text(HOOK, encoding="utf-8")
@@ -53,7 +53,11 @@ def abroad(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], se
         patch.setenv("PRECEPTOR_TEST_EAR", str(heard))
         patch.setenv("PYTHONPATH", os.pathsep.join(paths))
         runpy.run_path(str(folder / "sitecustomize.py"))
-        yield lambda: set(filter(_is_abroad, heard.read_text(encoding="utf-8").splitlines()))
+
+        def tell(file: Path = heard) -> set[str]:
+            return set(filter(_is_abroad, file.read_text(encoding="utf-8").splitlines()))
+
+        yield tell
 
 
 def _is_abroad(address: str) -> bool:
@@ -64,7 +68,7 @@ def _is_abroad(address: str) -> bool:
 
 
 @pytest.fixture(scope="session")
-def prefect_api(abroad: Callable[[], set[str]]) -> Iterator[str]:
+def prefect_api(abroad: Callable[..., set[str]]) -> Iterator[str]:
     """The address of a throw-away Prefect server that flows of this process use."""
     del abroad  # the ear must be open before the server starts
     from prefect.settings import (

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,17 @@ def test_prefect_understands_what_is_set() -> None:
     assert settings.server.ui.show_promotional_content is False
     assert settings.server.ephemeral.startup_timeout_seconds == 120
     assert "flow_runs" in settings.server.services.db_vacuum.enabled_vacuum_types
+
+
+def test_the_ear_hears_processes_and_knows_home_from_abroad(
+    abroad: Callable[..., set[str]], tmp_path: Path
+) -> None:
+    heard = tmp_path / "heard"
+    code = "import socket as s; [s.getaddrinfo(h, 80) for h in ('127.0.0.1', '192.0.2.7')]"
+    environment = os.environ | {"PRECEPTOR_TEST_EAR": str(heard)}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    assert abroad(heard) == {"('192.0.2.7',)"}
+    assert "127.0.0.1" in heard.read_text()
 
 
 def test_prefect_yaml_names_flows_parameters_and_events_that_exist() -> None:

@@ -11,9 +11,11 @@ from typing import Any
 
 import httpx
 import pytest
+from prefect.client.orchestration import get_client
+from prefect.states import Pending
 
 from curate.corpus.errors import InputError
-from flows.serve import deployments, prefect_server
+from flows.serve import declare_crashed, deployments, prefect_server
 from pipelines.store import Store
 
 SERVE = """
@@ -43,6 +45,7 @@ def test_a_cron_tick_curates_and_the_event_starts_training(
     for name in ("train", "curate", "pipelines", "flows", "prefect", "polars"):
         (folder / f"{name}.py").write_text("raise SystemExit('the wrong module')\n")
     environment = {k: v for k, v in os.environ.items() if k != "PREFECT_HOME"}
+    environment["PREFECT_RUNNER_POLL_FREQUENCY"] = "1"  # seconds; 10 by default
     log = folder / "serve.log"
     with log.open("wb") as output:
         server = subprocess.Popen(
@@ -83,6 +86,23 @@ def _trained(api: str) -> dict[str, Any] | None:
     assert not bad, bad
     finished = (run for run in runs if run["state_type"] == "COMPLETED")
     return next((run for run in finished if "corpus" in run["parameters"]), None)
+
+
+@pytest.mark.prefect
+def test_a_run_that_was_killed_does_not_hold_its_slot_for_ever(
+    prefect_api: str, recipe: Path, tmp_path: Path
+) -> None:
+    """It would: Prefect keeps slots in its database, and who holds them in memory."""
+    _, pretraining = deployments(str(recipe), Store(str(tmp_path)), "0 3 * * *", None)
+    identity = pretraining.apply()
+    with get_client(sync_client=True) as client:
+        first, second = (client.create_flow_run_from_deployment(identity) for _ in range(2))
+        assert client.set_flow_run_state(first.id, Pending()).state.is_pending()
+        assert client.set_flow_run_state(second.id, Pending()).state.is_scheduled(), "one at a time"
+        declare_crashed(identity)
+        assert client.read_flow_run(first.id).state.is_crashed()
+        assert client.set_flow_run_state(second.id, Pending()).state.is_pending()
+    assert prefect_api
 
 
 def test_a_second_server_on_the_same_store_is_refused(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ print(json.dumps(changed))
 """
 _CHANGES = {
     "pipelines/passes/collect.py": ["collect"],
+    "pipelines/passes/identify.py": ["collect"],
     "pipelines/passes/deduplicate.py": ["deduplicate"],
     "pipelines/passes/judge.py": ["judge"],
     "pipelines/passes/splits.py": ["judge"],

@@ -17,14 +17,16 @@ from pipelines.verify import verify
 
 _FORBIDDEN = ("mv", "move", "rename", "ls", "listdir", "find", "glob", "walk", "du", "tree")
 _watched: list[str] = []
-_offences: list[tuple[str, str]] = []
+_offences: list[tuple[str, list[str]]] = []
 
 
 def _audit(event, arguments):
-    if _watched and event in ("os.rename", "os.listdir", "os.scandir"):
-        path = str(arguments[0])
-        if path.startswith(_watched[0]) and not path.startswith(f"{_watched[0]}/.tmp"):
-            _offences.append((event, path))
+    if not _watched or event not in ("os.rename", "os.listdir", "os.scandir"):
+        return
+    paths = [str(path) for path in arguments[: 2 if event == "os.rename" else 1]]
+    own = _watched[0]  # its .tmp may be listed: that is how leftovers of the dead are found
+    if any(p.startswith(own) and not p.startswith(f"{own}/.tmp") for p in paths):
+        _offences.append((event, paths))
 
 
 @pytest.fixture
