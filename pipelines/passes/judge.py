@@ -36,6 +36,7 @@ from pipelines.passes.base import (
 )
 from pipelines.passes.splits import draw_splits
 from pipelines.recipe import Recipe
+from pipelines.store import Store
 
 __all__ = ["judge_all", "rules_of", "run"]
 
@@ -85,17 +86,14 @@ def run(context: Context) -> Manifest:
         "duplicates": manifests["deduplicate"].tables["duplicates"],
         "contamination": manifests["decontaminate"].tables["contamination"],
     }
-    # The split of an earlier version is kept, but is no part of the key: the first verdict on this
-    # evidence stands, whatever became current since.
-    key = part_key(
+    case = part_key(
         code, settings, *(f"{name}:{s.sha256}" for name in sorted(evidence) for s in evidence[name])
     )
-    parent = context.store.current(recipe.name)
-    earlier: tuple[Shard, ...] = ()
-    if parent is not None:
-        earlier = context.store.get_manifest("judge", parent.manifests["judge"]).tables["verdicts"]
+    earlier = _earlier(context.store, recipe.name, case)
     job = PartJob(
-        key, judge_all, (evidence, settings, recipe.rules.model_dump(mode="json"), earlier)
+        part_key(case, [], *(shard.sha256 for shard in earlier)),
+        judge_all,
+        (evidence, settings, recipe.rules.model_dump(mode="json"), earlier),
     )
     (parts,) = run_parts(context, "judge", "verdicts", [job])
     tables = tables_of([parts], "verdicts")
@@ -112,9 +110,29 @@ def run(context: Context) -> Manifest:
         },
         tables=tables,
         counts=parts.counts,
-        info=parts.info,
+        info={**parts.info, "case": case},
     )
     return finish(context, manifest, began)
+
+
+def _earlier(store: Store, corpus: str, case: str) -> tuple[Shard, ...]:
+    """Return the verdicts whose held-out documents must stay held out: those of the version before.
+
+    When the current version judged this very case, that is what came before *it*: judging the same
+    evidence again must find its work done.
+    """
+    version = store.current(corpus)
+    if version is None:
+        return ()
+    own = version.manifests["judge"]
+    judged = store.get_manifest("judge", own)
+    if judged.info["case"] != case:
+        return judged.tables["verdicts"]
+    while version.parent and version.manifests["judge"] == own:
+        version = store.find(f"{corpus}@{version.parent}")
+    if version.manifests["judge"] == own:
+        return ()
+    return store.get_manifest("judge", version.manifests["judge"]).tables["verdicts"]
 
 
 def judge_all(

@@ -49,6 +49,24 @@ def test_a_document_that_was_held_out_never_comes_back_to_train(lab, recipe, tmp
     assert all(third[doc] != "train" for doc in held | pulled)
 
 
+def test_verdicts_made_before_a_version_do_not_outlive_what_it_holds_out(lab, recipe, tmp_path):
+    store, more = tmp_path / "store", tmp_path / "b.jsonl"
+    lab.jsonl(tmp_path / "a.jsonl", [{"id": f"d{i}", "text": lab.text(i)} for i in range(40)])
+    bridges = [{"text": _bridge(lab, i, i + 7)} for i in range(0, 30, 2)]
+    lab.jsonl(more, bridges)
+    lab.run(recipe, store, until="judge")  # judged when there was no version to respect
+    more.unlink()
+    lab.run(recipe, store)
+    held = {doc for doc, split in _splits(lab, store).items() if split != "train"}
+    lab.jsonl(more, bridges)
+    outcome, _ = lab.run(recipe, store)
+    assert outcome.manifests["judge"].counts["sticky_splits"] > 0
+    second = _splits(lab, store)
+    assert all(second[doc] != "train" for doc in held)
+    _, executed = lab.run(recipe, store)
+    assert not executed
+
+
 def test_a_test_document_stays_a_test_document(lab, recipe, tmp_path):
     lab.jsonl(tmp_path / "a.jsonl", [{"id": f"d{i}", "text": lab.text(i)} for i in range(40)])
     lab.run(recipe, tmp_path / "store")
