@@ -297,7 +297,8 @@ def show_result(result: dict[str, Any]) -> dict[str, Any]:
     )
     say(f"model: {result['model']}")
     if result.get("sample"):
-        say("a sample:")
-        for line in plain(result["sample"]).splitlines()[:12]:
+        say("a sample (blank lines left out):")
+        lines = [line for line in plain(result["sample"]).splitlines() if line.strip()]
+        for line in lines[:12]:
             say(f"  | {line}")
     return result

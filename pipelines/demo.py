@@ -14,7 +14,7 @@ from pipelines.paths import report_path
 from pipelines.recipe import parse_recipe
 from pipelines.store import Store
 
-__all__ = ["CONFIG", "RECIPE", "run_demo"]
+__all__ = ["RECIPE", "run_demo"]
 
 RECIPE = """\
 name: demo
@@ -35,7 +35,6 @@ split: {validation: 0.03, test: 0.01}
 tokenize: {tokenizer: {train: bpe, vocab_size: 4096, sample_bytes: 4000000}}
 pack: {row_tokens: 256}
 """
-CONFIG = "max_minutes: {minutes}\n"
 
 
 def run_demo(store: str, *, workers: int | None, minutes: float) -> None:

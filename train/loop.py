@@ -268,7 +268,7 @@ def _finish(
 
 def _sample(run: Run, ledger: Ledger) -> str | None:
     try:
-        return generate(run.folder, "", 64, seed=run.seed)
+        return generate(run.folder, "", 160, seed=run.seed)
     except InputError as error:
         ledger.say(f"no sample: {error}")
         return None
