@@ -37,7 +37,7 @@ from pipelines.passes.base import (
     tables_of,
 )
 from pipelines.passes.identify import identify, identity_key
-from pipelines.recipe import Collect, Source
+from pipelines.sections import Collect, Source
 from pipelines.store import Store
 
 __all__ = ["read_slices", "run"]

@@ -26,7 +26,7 @@ from pipelines.passes.base import (
     run_parts,
     tables_of,
 )
-from pipelines.recipe import Benchmark
+from pipelines.sections import Benchmark
 
 __all__ = ["build_index", "match_shard", "run"]
 

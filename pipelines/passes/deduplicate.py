@@ -35,7 +35,7 @@ from pipelines.passes.base import (
     run_parts,
     tables_of,
 )
-from pipelines.recipe import Near
+from pipelines.sections import Near
 
 __all__ = ["join_sketches", "run", "sketch_shard"]
 

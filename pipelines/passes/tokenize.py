@@ -39,7 +39,7 @@ from pipelines.passes.base import (
     run_parts,
     tables_of,
 )
-from pipelines.recipe import TokenizerSpec
+from pipelines.sections import TokenizerSpec
 
 __all__ = ["encode_shard", "fit_tokenizer", "run"]
 

@@ -6,8 +6,9 @@ import polars as pl
 
 from curate.corpus.schema import FORMAT_VERSION
 from pipelines.corpus import Corpus
-from pipelines.recipe import Recipe, Source
+from pipelines.recipe import Recipe
 from pipelines.report.text import clip, visible
+from pipelines.sections import Source
 
 __all__ = ["lineage", "quarantine"]
 

@@ -1,0 +1,305 @@
+"""The sections of a recipe, as pydantic models: what may be said, its defaults and its bounds.
+
+`pipelines.recipe` reads the YAML and explains what is wrong with it. These names are the public
+interface: add, do not rename.
+"""
+
+import math
+import re
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from curate.corpus.errors import did_you_mean
+
+__all__ = [
+    "Benchmark",
+    "Collect",
+    "Mix",
+    "Near",
+    "Recipe",
+    "Source",
+    "TokenizerSpec",
+    "parse_tokens",
+]
+
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
+_MAX_SHINGLE_WORDS = 100
+
+
+class Section(BaseModel):
+    """A mapping of the recipe: unknown keys are errors, values are not coerced."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True)
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def _shingle_words(value: Any) -> Any:
+    match = re.fullmatch(r"\s*(\d+)\s+words\s*", value) if isinstance(value, str) else None
+    if not match or not 1 <= int(match[1]) <= _MAX_SHINGLE_WORDS:
+        raise ValueError(
+            f"write it as '5 words', 1 to {_MAX_SHINGLE_WORDS} (character shingles are not built "
+            "yet)"
+        )
+    return f"{int(match[1])} words"
+
+
+def parse_tokens(value: str) -> int:
+    """Turn '20M tokens' into 20000000.
+
+    Raises:
+        ValueError: the text has another form.
+    """
+    match = re.fullmatch(r"\s*([0-9][0-9_]{0,29}(?:\.[0-9]{1,15})?)\s*([KMBT]?)\s+tokens\s*", value)
+    if not match:
+        raise ValueError(
+            "write a budget as '20M tokens' (K, M, B or T; bytes and documents are not built yet)"
+        )
+    return math.floor(Decimal(match[1]) * _UNITS[match[2]])
+
+
+def _budget(value: Any) -> Any:
+    if value is not None:
+        if not isinstance(value, str):
+            raise ValueError("write a budget as '20M tokens'")
+        if parse_tokens(value) < 1:
+            raise ValueError("a budget is at least 1 token")
+    return value
+
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+Path_ = Annotated[str, Field(min_length=1, max_length=4000)]
+Paths = Annotated[list[Path_], BeforeValidator(_as_list), Field(min_length=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Source(Section):
+    """One source of documents."""
+
+    name: Name
+    paths: Paths = Field(description="files, folders, globs or uris, relative to the recipe")
+    format: str | None = Field(None, description="a reader's name; by default from the suffix")
+    license: str | None = Field(None, description="SPDX id for documents that state none")
+    columns: dict[str, str | list[str] | None] | None = Field(
+        None, description="text, key, url, license -> column"
+    )
+    delimiter: str | None = Field(None, min_length=1, max_length=1, description="CSV delimiter")
+
+    @model_validator(mode="after")
+    def _known_columns(self) -> "Source":
+        for name in self.columns or {}:
+            if name not in ("text", "key", "url", "license"):
+                raise ValueError(f"columns maps text, key, url and license, not {name!r}")
+        return self
+
+
+class Collect(Section):
+    """How input is read."""
+
+    max_document_bytes: int = Field(50_000_000, ge=1, description="longer records go to quarantine")
+    part_bytes: int = Field(
+        64_000_000, ge=1, description="a large input is cut into parts of about this size"
+    )
+    bad_files: Share = Field(0.0, description="share of a source's files that may be unreadable")
+    bad_records: Share = Field(
+        1.0, description="share of a source's records that may be quarantined"
+    )
+
+
+class Clean(Section):
+    """Text revisions, applied to every document."""
+
+    unicode: Literal["NFC", "NFKC", "none"] = "NFC"
+    control: bool = Field(True, description="remove control characters, unify line ends")
+
+
+class Rules(Section):
+    """What a document must satisfy to be kept."""
+
+    use: list[str] = Field(default_factory=list, description="presets")
+    add: dict[Name, str] = Field(
+        default_factory=dict, description="name -> KEEP predicate in SQL over signals"
+    )
+    exempt: dict[str, list[str]] = Field(
+        default_factory=dict, description="source -> presets or rules it need not satisfy"
+    )
+    on_null: Literal["keep", "drop", "refuse"] = "refuse"
+
+
+class Near(Section):
+    """Near-duplicates by MinHash, LSH and verified Jaccard."""
+
+    shingle: Annotated[str, BeforeValidator(_shingle_words)] = "5 words"
+    bands: int = Field(14, ge=1, le=512)
+    rows: int = Field(8, ge=1, le=64)
+    threshold: float = Field(
+        0.8, gt=0, le=1, description="exact shingle Jaccard at which two documents are duplicates"
+    )
+    max_bucket: int = Field(
+        1000, ge=2, description="pairs inside larger LSH buckets are limited to hubs and neighbours"
+    )
+
+    @property
+    def shingle_words(self) -> int:
+        """Words in a shingle."""
+        return int(self.shingle.split()[0])
+
+
+class Guardrails(Section):
+    """Stop the run instead of deleting half a corpus; null switches one off."""
+
+    source_loss: Share | None = 0.5
+    cluster_size: int | None = 10_000
+    verified_share: Share | None = 0.1
+
+
+class Deduplicate(Section):
+    """Which documents say the same."""
+
+    exact: bool = True
+    near: Near | None = Field(default_factory=Near)
+    keep: str = Field("num_words DESC, doc_id", description="ORDER BY over signals: who survives")
+    guardrails: Guardrails = Field(default_factory=Guardrails)
+
+
+class Benchmark(Section):
+    """A test set the corpus must not contain."""
+
+    name: Name
+    paths: Paths
+    columns: Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)] = Field(
+        default_factory=lambda: ["text"]
+    )
+    format: str | None = None
+    delimiter: str | None = Field(None, min_length=1, max_length=1)
+
+
+class Ngram(Section):
+    """Word n-gram overlap with an item."""
+
+    words: int = Field(13, ge=3, le=64)
+    overlap: float = Field(
+        0.5, gt=0, le=1, description="share of the item's n-grams found in the document"
+    )
+
+
+class Method(Section):
+    """How contamination is recognised."""
+
+    ngram: Ngram = Field(default_factory=Ngram)
+
+
+class Decontaminate(Section):
+    """Against which test sets, how, and what to do."""
+
+    against: list[Benchmark] = Field(default_factory=list)
+    method: Method = Field(default_factory=Method)
+    action: Literal["drop", "mark"] = "drop"
+
+
+class Split(Section):
+    """Shares held out, by duplicate cluster."""
+
+    validation: Share = 0.01
+    test: Share = 0.01
+
+
+class TokenizerSpec(Section):
+    """Train a tokenizer on the sources, or bring a tokenizer.json."""
+
+    train: Literal["bpe"] | None = None
+    vocab_size: int = Field(8192, ge=300, le=1_000_000)
+    sample_bytes: int = Field(16_000_000, ge=10_000, description="text it is trained on")
+    path: str | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "TokenizerSpec":
+        if self.train and self.path:
+            raise ValueError("give either 'train' or 'path', not both")
+        return self
+
+
+class Tokenize(Section):
+    """From text to tokens."""
+
+    tokenizer: TokenizerSpec = Field(default_factory=TokenizerSpec)
+
+
+class Mix(Section):
+    """How much of each source the model sees."""
+
+    budget: Annotated[str | None, BeforeValidator(_budget)] = Field(
+        None, description="such as '20M tokens'"
+    )
+    weights: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] | None = None
+    repeat_cap: float = Field(4, ge=1, le=1000, description="most epochs over a source")
+
+    @property
+    def budget_tokens(self) -> int | None:
+        """The budget as a number."""
+        return None if self.budget is None else parse_tokens(self.budget)
+
+
+class Pack(Section):
+    """Rows of the trainer's context length."""
+
+    row_tokens: int = Field(1024, ge=8, le=1 << 20)
+
+
+class Recipe(Section):
+    """A corpus, from its sources to its training rows."""
+
+    name: Name
+    seed: int = Field(0, ge=0, lt=2**63)
+    sources: list[Source] = Field(min_length=1)
+    collect: Collect = Field(default_factory=Collect)
+    clean: Clean = Field(default_factory=Clean)
+    rules: Rules = Field(default_factory=Rules)
+    deduplicate: Deduplicate = Field(default_factory=Deduplicate)
+    decontaminate: Decontaminate = Field(default_factory=Decontaminate)
+    split: Split = Field(default_factory=Split)
+    tokenize: Tokenize = Field(default_factory=Tokenize)
+    mix: Mix = Field(default_factory=Mix)
+    pack: Pack = Field(default_factory=Pack)
+
+    _base: str = "."
+    _limit: int | None = None
+
+    @property
+    def base(self) -> str:
+        """The folder relative paths start from."""
+        return self._base
+
+    @property
+    def limit(self) -> int | None:
+        """Records read of each source, None for all."""
+        return self._limit
+
+    @model_validator(mode="after")
+    def _names_agree(self) -> "Recipe":
+        names = [source.name for source in self.sources]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two sources are called {name!r}")
+        for where, used in (
+            ("mix.weights", self.mix.weights or {}),
+            ("rules.exempt", self.rules.exempt),
+        ):
+            for name in used:
+                if name not in names:
+                    raise ValueError(
+                        f"{where} names the source {name!r}; sources are: "
+                        f"{', '.join(names)}.{did_you_mean(name, names)}"
+                    )
+        if self.mix.weights is not None and not any(self.mix.weights.values()):
+            raise ValueError("mix.weights are all zero; give at least one source a weight above 0")
+        benchmarks = [b.name for b in self.decontaminate.against]
+        if len(set(benchmarks)) < len(benchmarks):
+            raise ValueError("two benchmarks in decontaminate.against have the same name")
+        if self.split.validation + self.split.test >= 1:
+            raise ValueError("split.validation + split.test leave nothing to train on")
+        return self
