@@ -10,8 +10,6 @@ removed is decided by `curate.dedup.cover`.
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 __all__ = ["components", "sizes"]
 
@@ -28,6 +26,9 @@ def components(num_docs: int, pairs: I64) -> I64:
     if num_docs == 0 or pairs.shape[0] == 0:
         return np.arange(num_docs, dtype=np.int64)
     edges = (np.ones(pairs.shape[0], dtype=bool), (pairs[:, 0], pairs[:, 1]))
+    from scipy.sparse import coo_array  # a quarter of a second, so where it is used
+    from scipy.sparse.csgraph import connected_components
+
     graph = coo_array(edges, shape=(num_docs, num_docs))
     _, raw = connected_components(graph, directed=False)
     _, smallest = np.unique(raw, return_index=True)  # the first ordinal of each raw label

@@ -15,7 +15,6 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import numpy.typing as npt
-from datasketch import MinHash
 
 from curate.corpus.errors import InputError, one_of
 from curate.kernels.fold import UNICODE_VERSION
@@ -96,6 +95,8 @@ def signatures(shingles: U64, offsets: I64, scheme: MinHashScheme) -> Signatures
         [n, num_perm], uint32 for affine32, uint64 otherwise: `MinHash.hashvalues` of datasketch fed
         with the same hashes. A document without shingles has the largest value in every slot.
     """
+    from datasketch import MinHash  # half a second, and a run that finds its work done needs none
+
     reference = MinHash(num_perm=scheme.num_perm, seed=scheme.seed, scheme=scheme.scheme)
     multipliers, increments = reference.permutations
     result = np.tile(reference.hashvalues, (offsets.size - 1, 1))
