@@ -84,12 +84,15 @@ class DaskEngine:
         self.workers = workers
         self._cluster: Any = None
         self._client: Any = None
+        self._environment: dict[str, str] = {}
 
     def _start(self) -> Any:
         if self._client is None:
             import dask
             from distributed import Client, LocalCluster
 
+            # Dask writes what its workers need into *this* process's environment, and leaves it there.
+            self._environment = dict(os.environ)
             settings = {
                 "distributed.nanny.pre-spawn-environ": {**_WORKER_ENV},
                 "distributed.worker.multiprocessing-method": "spawn",
@@ -154,6 +157,10 @@ class DaskEngine:
             if part is not None:
                 with contextlib.suppress(Exception):
                     part.close(timeout=10)
+        if self._client is not None:
+            for name in set(os.environ) - set(self._environment):
+                del os.environ[name]
+            os.environ.update(self._environment)
         self._client = self._cluster = None
 
 
