@@ -170,11 +170,12 @@ def run(
     from pipelines.build import run as build
     from pipelines.console import Watch, show_outcome
     from pipelines.engine import engine_for
+    from pipelines.paths import lasting
 
     with engine_for(workers) as engine, Watch() as watch:
         outcome = build(
             recipe,
-            store=store,
+            store=lasting(store),
             engine=engine,
             until=until,
             refit=refit,

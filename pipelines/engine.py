@@ -6,6 +6,8 @@ jobs give the same bytes on every engine, in any order of completion.
 
 import contextlib
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -22,6 +24,19 @@ _WORKER_ENV = {
     "TOKENIZERS_PARALLELISM": "false",
     "RAYON_NUM_THREADS": "1",
 }
+
+
+@contextlib.contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """Let the processes started meanwhile ignore Ctrl-C: this one answers it, and ends them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class JobsFailedError(RuntimeError):
@@ -91,14 +106,14 @@ class DaskEngine:
             import dask
             from distributed import Client, LocalCluster
 
-            # Dask writes what its workers need into *this* process's environment, and leaves it there.
+            # Dask writes what its workers need into *this* environment, and leaves it there.
             self._environment = dict(os.environ)
             settings = {
                 "distributed.nanny.pre-spawn-environ": {**_WORKER_ENV},
                 "distributed.worker.multiprocessing-method": "spawn",
                 "distributed.logging.distributed": "error",
             }
-            with dask.config.set(settings):
+            with dask.config.set(settings), _interrupts_ignored():
                 self._cluster = LocalCluster(
                     n_workers=self.workers,
                     threads_per_worker=1,

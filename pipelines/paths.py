@@ -5,7 +5,20 @@ from pathlib import Path
 from curate.corpus.errors import InputError
 from pipelines.corpus import Corpus
 
-__all__ = ["report_path"]
+__all__ = ["lasting", "report_path"]
+
+
+def lasting(store: str) -> str:
+    """Return the store's uri, unless everything in it ends with this process.
+
+    Raises:
+        InputError: a store in memory.
+    """
+    if store.startswith("memory:"):
+        raise InputError(
+            f"the store {store} lives in memory and ends with this command; name a folder"
+        )
+    return store
 
 
 def report_path(corpus: Corpus) -> Path:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from curate.corpus.errors import InputError, did_you_mean
 from pipelines.sections import Recipe
 
-__all__ = ["Recipe", "load_recipe", "parse_override", "parse_recipe"]
+__all__ = ["Recipe", "load_recipe", "parse_override", "parse_recipe", "read_yaml"]
 
 NOT_BUILT = {
     "checks": "data tests",
@@ -81,7 +81,7 @@ def parse_recipe(
     limit: int | None = None,
 ) -> Recipe:
     """Check a recipe given as YAML text; see `load_recipe`."""
-    node, data = _read_yaml(text, where)
+    node, data = read_yaml(text, where)
     if not isinstance(data, dict):
         raise InputError(f"{where}: a recipe is a mapping with at least `name` and `sources`")
     for dotted, value in (overrides or {}).items():
@@ -96,11 +96,11 @@ def parse_recipe(
     return recipe
 
 
-def _read_yaml(text: str, where: str) -> tuple[Any, Any]:
+def read_yaml(text: str, where: str) -> tuple[Any, Any]:
     """Return the tree of nodes, which know their lines, and the plain data it stands for."""
     if len(text) > _MAX_CHARS:
         raise InputError(
-            f"{where}: {len(text):,} characters are too many for a recipe (limit {_MAX_CHARS:,}); "
+            f"{where}: {len(text):,} characters are too many (limit {_MAX_CHARS:,}); "
             "name files by patterns, and rules in presets"
         )
     loader: Any = None
@@ -119,9 +119,7 @@ def _read_yaml(text: str, where: str) -> tuple[Any, Any]:
     except ValueError as error:  # a date or number that looks like one but is none
         raise InputError(f"{where}: not valid YAML: {error}; put it in quotes") from None
     except RecursionError:
-        raise InputError(
-            f"{where}: nested too deeply for a recipe (limit {_MAX_DEPTH} levels)"
-        ) from None
+        raise InputError(f"{where}: nested too deeply (limit {_MAX_DEPTH} levels)") from None
     finally:
         if loader is not None:
             loader.dispose()
@@ -140,7 +138,7 @@ def parse_override(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not all(key.split(".")):
         raise InputError(f"--set wants path.to.key=value, got {_short(text)}")
-    return key, _read_yaml(value, f"--set {_short(key)}")[1]
+    return key, read_yaml(value, f"--set {_short(key)}")[1]
 
 
 def _set(data: dict[str, Any], dotted: str, value: Any) -> None:
@@ -162,8 +160,7 @@ def _check_nodes(node: Any, where: str) -> None:
         count += 1
         if depth > _MAX_DEPTH:  # a node that holds itself has no bottom either
             raise InputError(
-                f"{where}:{part.start_mark.line + 1}: nested too deeply for a recipe (limit "
-                f"{_MAX_DEPTH} levels)"
+                f"{where}:{part.start_mark.line + 1}: nested too deeply (limit {_MAX_DEPTH} levels)"
             )
         if count > _MAX_NODES:
             raise InputError(

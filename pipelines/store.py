@@ -190,7 +190,7 @@ class Store:
             found = self.current(name)
             assert found is not None
             return found
-        if not number.isdigit() or int(number) not in versions:
+        if number not in map(str, versions):
             raise InputError(
                 f"corpus {name!r} has no version {number!r}; versions are: "
                 f"{', '.join(map(str, sorted(versions)))}"

@@ -12,12 +12,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from curate.corpus.errors import InputError
 from curate.corpus.identity import canonical_json, fingerprint
 from pipelines.corpus import Corpus
 from pipelines.passes.pack import SPLITS
+from pipelines.recipe import read_yaml
 from train.config import TrainConfig
 
 __all__ = ["finished", "load_config", "prepare_run", "train_run"]
@@ -32,13 +31,10 @@ def load_config(path: str | Path | None) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read the training config {path}: {error}") from None
-    except yaml.YAMLError as error:
-        raise InputError(
-            f"{path}: not valid YAML: {getattr(error, 'problem', None) or error}"
-        ) from None
+    _, data = read_yaml(text, str(path))
     if data is None:
         return {}
     if not isinstance(data, dict):

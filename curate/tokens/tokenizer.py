@@ -7,6 +7,7 @@ text survives a round trip. The special tokens have the first ids; text that spe
 
 import itertools
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -45,6 +46,8 @@ _KNOWN = {
     "fim_middle": ("<|fim_middle|>", "<fim_middle>"),
     "fim_suffix": ("<|fim_suffix|>", "<fim_suffix>"),
 }
+_PIECE_CHARS = 1 << 20
+_CUT = re.compile(r"[A-Za-z] (?=[A-Za-z])")
 _BATCH_BYTES = 4 << 20
 _BATCH_DOCS = 4096
 
@@ -228,10 +231,17 @@ def encode(tokenizer: TextTokenizer, texts: Any) -> tuple[np.ndarray, np.ndarray
     parts: list[np.ndarray] = []
     lengths = np.empty(len(texts), dtype=np.int64)
     for start, stop in _batches(pc.binary_length(texts).to_numpy(zero_copy_only=False)):
-        encodings = encode_batch(
-            texts.slice(start, stop - start).to_pylist(), add_special_tokens=False
-        )
-        for i, encoding in enumerate(encodings, start):
+        documents = texts.slice(start, stop - start).to_pylist()
+        if len(documents) == 1 and len(documents[0]) > _PIECE_CHARS and _cuts_at_spaces(tokenizer):
+            arrays = [np.array([bos], dtype=tokenizer.dtype)]
+            for piece in _pieces(documents[0]):
+                ids = encode_batch([piece], add_special_tokens=False)[0].ids
+                arrays.append(np.array(ids, dtype=tokenizer.dtype))
+            arrays.append(np.array([eos], dtype=tokenizer.dtype))
+            lengths[start] = sum(map(len, arrays))
+            parts += arrays
+            continue
+        for i, encoding in enumerate(encode_batch(documents, add_special_tokens=False), start):
             ids = encoding.ids
             lengths[i] = len(ids) + 2
             parts.append(np.array([bos, *ids, eos], dtype=tokenizer.dtype))
@@ -240,13 +250,33 @@ def encode(tokenizer: TextTokenizer, texts: Any) -> tuple[np.ndarray, np.ndarray
     return (np.concatenate(parts) if parts else np.empty(0, tokenizer.dtype)), offsets
 
 
+def _cuts_at_spaces(tokenizer: TextTokenizer) -> bool:
+    """Whether a space between letters always begins a new word, as with GPT-2's regex."""
+    data = json.loads(tokenizer.model.to_str())
+    before = data["pre_tokenizer"] or {}
+    plain = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
+    return data["normalizer"] is None and all(before.get(k) == v for k, v in plain.items())
+
+
+def _pieces(text: str) -> list[str]:
+    """Cut a giant text before spaces between letters: a byte costs the library 200."""
+    cuts = [0]
+    while found := _CUT.search(text, cuts[-1] + _PIECE_CHARS):
+        cuts.append(found.start() + 1)
+    return [text[a:b] for a, b in itertools.pairwise([*cuts, len(text)])]
+
+
 def _batches(num_bytes: np.ndarray) -> list[tuple[int, int]]:
     """Cut documents into runs of a few MB, so that the library's own objects stay small."""
     if not len(num_bytes):
         return []
     by_bytes = np.cumsum(num_bytes, dtype=np.int64) // _BATCH_BYTES
     by_docs = np.arange(len(num_bytes)) // _BATCH_DOCS
-    new = np.flatnonzero((np.diff(by_bytes) > 0) | (np.diff(by_docs) > 0)) + 1
+    giant = num_bytes > _PIECE_CHARS  # stands alone, so that it can be cut
+    new = (
+        np.flatnonzero((np.diff(by_bytes) > 0) | (np.diff(by_docs) > 0) | giant[1:] | giant[:-1])
+        + 1
+    )
     edges = [0, *new.tolist(), len(num_bytes)]
     return list(itertools.pairwise(edges))
 

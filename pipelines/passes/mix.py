@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from curate.corpus.manifest import Manifest
 from curate.corpus.schema import SCHEMAS
@@ -65,9 +66,9 @@ def draw(workspace: Workspace, shards: Sequence[Shard], settings: Mapping[str, A
     ids, codes, lengths = [], [], []
     for shard in shards:
         table = read_shard(workspace.storage, shard)
-        train = pa.compute.equal(table["split"], "train")
+        train = pc.equal(table["split"], "train")
         ids.append(table["doc_id"].filter(train))
-        sources = pa.compute.index_in(table["source"].filter(train), pa.array(names))
+        sources = pc.index_in(table["source"].filter(train), pa.array(names))
         codes.append(sources.to_numpy())
         lengths.append(token_lengths(table)[train.to_numpy()])
     doc_ids = pa.chunked_array(

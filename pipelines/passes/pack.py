@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from curate.corpus.identity import ids_to_numpy
 from curate.corpus.manifest import Manifest
@@ -111,9 +112,9 @@ def pack_group(
         columns["length"].append(token_lengths(table))
         columns["shard"].append(np.full(table.num_rows, ordinal, dtype=np.int32))
         columns["document"].append(np.arange(table.num_rows, dtype=np.int32))
-        codes = pa.compute.index_in(table["source"], pa.array(settings["sources"]))
+        codes = pc.index_in(table["source"], pa.array(settings["sources"]))
         columns["source"].append(codes.to_numpy().astype(np.int16))
-        columns["split"].append(pa.compute.index_in(table["split"], pa.array(SPLITS)).to_numpy())
+        columns["split"].append(pc.index_in(table["split"], pa.array(SPLITS)).to_numpy())
     doc_ids = pa.chunked_array(ids, pa.binary(16)).combine_chunks()
     where = {name: np.concatenate(arrays) for name, arrays in columns.items()}
     copies = _copies(storage, draws, doc_ids)

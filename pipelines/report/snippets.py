@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curate.corpus.shard import read_shard
@@ -53,7 +54,7 @@ class Snippets:
         storage = self._corpus.store.storage
         for shard in self._corpus.shards("documents"):
             ids = read_shard(storage, shard, ["doc_id"])["doc_id"]
-            here = pa.compute.is_in(ids, value_set=wanted).to_numpy()
+            here = pc.is_in(ids, value_set=wanted).to_numpy()
             if here.any():
                 with storage.open(shard.path) as stream:
                     self._read(pq.ParquetFile(stream), here)

@@ -255,3 +255,16 @@ def test_a_token_table_holds_each_document_once_without_copying(tokenizer: TextT
     assert token_lengths(table.slice(1, 2)).tolist() == np.diff(offsets)[1:].tolist()
     assert token_lengths(table.schema.empty_table()).tolist() == []
     assert token_schema(np.uint32).field("tokens").type.value_type == pa.uint32()
+
+
+def test_a_giant_document_is_encoded_as_it_would_be_whole(monkeypatch):
+    words = ["the", "a", "don't", "x1", "1234", "(deep)", "caf\u00e9", "\n\n", "  ", "end.", "Zz"]
+    rng = np.random.default_rng(5)
+    text = " ".join(words[i] for i in rng.integers(0, len(words), 20_000))
+    tokenizer = load_tokenizer(train_bpe([text], vocab_size=400))
+    texts = pa.array(["small", text, "small", text[:50]], pa.large_string())
+    whole, whole_offsets = encode(tokenizer, texts)
+    monkeypatch.setattr("curate.tokens.tokenizer._PIECE_CHARS", 999)
+    cut, cut_offsets = encode(tokenizer, texts)
+    np.testing.assert_array_equal(cut, whole)
+    np.testing.assert_array_equal(cut_offsets, whole_offsets)

@@ -41,7 +41,7 @@ WRONG: dict[str, tuple[str, str]] = {
     "knot": ("name: x\nsources: &s [*s]\n", "nested too deeply"),
     "knot in a map": ("name: x\nsources: [&s {name: a, columns: *s}]\n", "nested too deeply"),
     "deep": ("name: " + "[" * 20_000, "nested too deeply"),
-    "huge": ("name: x\n" + "#" * 1_000_001, "too many for a recipe"),
+    "huge": ("name: x\n" + "#" * 1_000_001, "are too many"),
     "tab": ("name: x\nsources:\n\t- {name: a}\n", ":3: not valid YAML"),
     "control": ("name: x\x07\n", "not valid YAML"),
     "empty": ("", "a recipe is a mapping"),
