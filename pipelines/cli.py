@@ -192,7 +192,7 @@ def run(
 def demo(
     store: StoreOption = _STORE,
     workers: WorkersOption = None,
-    minutes: Annotated[float, typer.Option("--minutes", help="Training time.")] = 1.5,
+    minutes: Annotated[float, typer.Option("--minutes", help="Training time.")] = 1.25,
 ) -> None:
     """Curate the text this Python environment holds, report on it, train a small model."""
     from pipelines.demo import run_demo
