@@ -17,6 +17,7 @@ from rich.progress import (
 from rich.table import Table
 
 from pipelines.passes.base import Event
+from pipelines.paths import shown
 
 __all__ = [
     "Watch",
@@ -254,7 +255,7 @@ def show_training(run_json: Any) -> dict[str, Any]:
 
     done = finished(run_json)
     if done is not None:
-        say(f"already trained: {run_json.parent}")
+        say(f"already trained: {shown(run_json.parent)}")
         return show_result(done)
     progress = Progress(
         SpinnerColumn(finished_text="[green]ok[/]"),
@@ -295,7 +296,7 @@ def show_result(result: dict[str, Any]) -> dict[str, Any]:
         f"{result['parameters']:,} parameters, {result['steps']:,} steps, "
         f"{result['training_seconds']:.0f} s on {result['device']}"
     )
-    say(f"model: {result['model']}")
+    say(f"model: {shown(result['model'])}")
     if result.get("sample"):
         say("a sample (blank lines left out):")
         lines = [line for line in plain(result["sample"]).splitlines() if line.strip()]

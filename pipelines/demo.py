@@ -10,7 +10,7 @@ from pathlib import Path
 from pipelines.console import Watch, console, say, show_summary, show_training
 from pipelines.corpus import Corpus
 from pipelines.engine import engine_for
-from pipelines.paths import report_path
+from pipelines.paths import command_name, report_path, shown
 from pipelines.recipe import parse_recipe
 from pipelines.store import Store
 
@@ -59,7 +59,7 @@ def run_demo(store: str, *, workers: int | None, minutes: float) -> None:
     report = report_path(corpus)
     if outcome.executed or not report.exists():
         write_report(corpus, report)
-    say(f"report: {report}")
+    say(f"report: {shown(report)}")
     console.print("\n[bold]3. Train[/] a small model on the rows of this corpus")
     show_training(prepare_run(corpus, {"max_minutes": minutes}))
     _next(corpus, store, began)
@@ -83,6 +83,7 @@ def _next(corpus: Corpus, store: str, began: float) -> None:
     console.print(
         f"\n[bold]Done[/] in {time.monotonic() - began:.0f} s. Three commands to try next:"
     )
-    say(f"  preceptor why demo {doc_id}{option}")
-    say(f"  preceptor table demo duplicates{option}")
-    say("  preceptor init FOLDER   # a first recipe for your own data")
+    name = command_name()
+    say(f"  {name} why demo {doc_id}{option}")
+    say(f"  {name} table demo duplicates{option}")
+    say(f"  {name} init FOLDER   # a first recipe for your own data")
