@@ -112,8 +112,8 @@ def _topic_files() -> Iterator[InputFile]:
     yield _input(_stdlib() / "pydoc_data" / "topics.py", "topics/topics.py", None)
 
 
-def _installed(distribution: metadata.Distribution) -> Iterator[tuple[str, Path]]:
-    """Yield (path as recorded, place) of the files in a distribution's RECORD, bin/ etc. left out.
+def _installed(distribution: metadata.Distribution) -> Iterator[str]:
+    """Yield the paths, as recorded, of the files in a distribution's RECORD, bin/ etc. left out.
 
     A distribution without a RECORD (some of Debian's) does not say which files are its own.
     """
@@ -121,29 +121,37 @@ def _installed(distribution: metadata.Distribution) -> Iterator[tuple[str, Path]
     record = (distribution.read_text("RECORD") or "").splitlines()
     for name in sorted(row[0] for row in csv.reader(record) if row):
         if ".." not in name.split("/") and not name.startswith("/"):
-            yield name, Path(str(distribution.locate_file(name)))
+            yield name
+
+
+def _place(distribution: metadata.Distribution, name: str) -> Path:
+    # Not inside `_installed`: of the many thousand files recorded, few are asked for.
+    return Path(str(distribution.locate_file(name)))
 
 
 def _readme_files() -> Iterator[InputFile]:
     for label, distribution in _distributions().items():
-        for name, file in _installed(distribution):
+        for name in _installed(distribution):
             if re.fullmatch(r"[^/]+\.dist-info/METADATA", name):
+                file = _place(distribution, name)
                 yield _input(file, f"readmes/{label}/METADATA", f"{label}/README")
 
 
 def _license_files() -> Iterator[InputFile]:
     for label, distribution in _distributions().items():
-        for name, file in _installed(distribution):
+        for name in _installed(distribution):
             folder, _, below = name.partition("/")
             if folder.endswith(".dist-info") and _LICENSE_FILE.search(below):
                 short = below.removeprefix("licenses/")
+                file = _place(distribution, name)
                 yield _input(file, f"licenses/{label}/{below}", f"{label}/{short}")
 
 
 def _package_files() -> Iterator[InputFile]:
     for label, distribution in _distributions().items():
-        for name, file in _installed(distribution):
+        for name in _installed(distribution):
             if name.endswith(".py") and "__pycache__" not in name:
+                file = _place(distribution, name)
                 yield _input(file, f"packages/{label}/{name}", f"{label}/{name}")
 
 
