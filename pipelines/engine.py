@@ -66,6 +66,16 @@ def _raise(failures: list[tuple[int, BaseException]]) -> None:
     raise JobsFailedError(f"{len(failures)} jobs failed:\n{told}") from failures[0][1]
 
 
+def _outcome(
+    function: Callable[..., Any], arguments: tuple[Any, ...]
+) -> tuple[Any, Exception | None]:
+    """Run a job in a worker; an error travels as a value, or Dask would print its traceback."""
+    try:
+        return function(*arguments), None
+    except Exception as error:
+        return None, error
+
+
 class SerialEngine:
     """Everything in this process, one job after another."""
 
@@ -137,7 +147,7 @@ class DaskEngine:
 
         def submit() -> Any:
             for index, (function, arguments) in waiting:
-                future = client.submit(function, *arguments, pure=False)
+                future = client.submit(_outcome, function, arguments, pure=False)
                 index_of[future.key] = index
                 return future
             return None
@@ -151,10 +161,14 @@ class DaskEngine:
         failures: list[tuple[int, BaseException]] = []
         for future in running:
             index = index_of.pop(future.key)
-            if future.status == "finished":
-                yield index, future.result()
+            error = future.exception() if future.status != "finished" else None
+            result = None
+            if error is None:
+                result, error = future.result()
+            if error is None:
+                yield index, result
             else:
-                failures.append((index, future.exception()))
+                failures.append((index, error))
             if not failures and (following := submit()) is not None:
                 running.add(following)
         _raise(failures)

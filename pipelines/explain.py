@@ -118,6 +118,8 @@ def _evidence(corpus: Corpus, life: dict[str, Any]) -> None:
                 f"{edge['kind']}, Jaccard {edge['jaccard']:.3f}: {other} ({source['source']}, "
                 f"{source['path']})",
             )
+        if len(edges) > 10:
+            _fact("", f"... and {len(edges) - 10} more; `--json` lists them all")
     else:
         _fact("duplicates", "none")
     for hit in life["contamination"]:

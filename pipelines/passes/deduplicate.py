@@ -96,7 +96,7 @@ def _scheme(near: Near | None) -> MinHashScheme | None:
 def _guard(
     counts: Mapping[str, int], cluster_size: int | None, verified_share: float | None
 ) -> None:
-    """Stop before damage; see DESIGN section 5."""
+    """Stop before damage."""
     if cluster_size is not None and counts["largest_cluster"] > cluster_size:
         raise InputError(
             f"a duplicate cluster has {counts['largest_cluster']} documents, more than "

@@ -116,7 +116,7 @@ def run(context: Context) -> Manifest:
 
 
 def _earlier(store: Store, corpus: str, case: str) -> tuple[Shard, ...]:
-    """Return the verdicts whose held-out documents must stay held out: those of the version before.
+    """Return the verdicts whose held-out documents must stay held out: all earlier versions'.
 
     When the current version judged this very case, that is what came before *it*: judging the same
     evidence again must find its work done.
@@ -126,13 +126,16 @@ def _earlier(store: Store, corpus: str, case: str) -> tuple[Shard, ...]:
         return ()
     own = version.manifests["judge"]
     judged = store.get_manifest("judge", own)
-    if judged.info["case"] != case:
-        return judged.tables["verdicts"]
-    while version.parent and version.manifests["judge"] == own:
+    skip = own if judged.info["case"] == case else ""
+    before: dict[str, tuple[Shard, ...]] = {}
+    while True:
+        digest = version.manifests["judge"]
+        if digest != skip:
+            skip = ""  # what came before the first version that judged otherwise all counts
+            before[digest] = store.get_manifest("judge", digest).tables["verdicts"]
+        if not version.parent:
+            return tuple(shard for shards in before.values() for shard in shards)
         version = store.find(f"{corpus}@{version.parent}")
-    if version.manifests["judge"] == own:
-        return ()
-    return store.get_manifest("judge", version.manifests["judge"]).tables["verdicts"]
 
 
 def judge_all(

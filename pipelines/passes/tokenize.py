@@ -96,6 +96,7 @@ def _tokenizer(
         "vocab_size": spec.vocab_size,
         "sample_bytes": spec.sample_bytes,
         "seed": context.recipe.seed,
+        "limit": context.recipe.limit,  # what was fitted on a few records is for those few
     }
     pins = context.store.pins("tokenize", fingerprint(context.recipe.name, canonical_json(wanted)))
     length = pins.length()

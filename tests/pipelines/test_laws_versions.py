@@ -67,6 +67,23 @@ def test_verdicts_made_before_a_version_do_not_outlive_what_it_holds_out(lab, re
     assert not executed
 
 
+def test_what_an_earlier_version_held_out_survives_a_version_without_it(lab, recipe, tmp_path):
+    store = tmp_path / "store"
+    lab.jsonl(tmp_path / "a.jsonl", [{"id": f"d{i}", "text": lab.text(i)} for i in range(40)])
+    lab.run(recipe, store)
+    held = {doc for doc, split in _splits(lab, store).items() if split != "train"}
+    (tmp_path / "a.jsonl").unlink()
+    lab.jsonl(tmp_path / "c.jsonl", [{"text": lab.text(i)} for i in range(900, 910)])
+    lab.run(recipe, store)  # a version that knows none of them
+    lab.jsonl(tmp_path / "a.jsonl", [{"id": f"d{i}", "text": lab.text(i)} for i in range(40)])
+    lab.jsonl(tmp_path / "b.jsonl", [{"text": _bridge(lab, i, i + 7)} for i in range(0, 30, 2)])
+    lab.run(recipe, store)
+    third = _splits(lab, store)
+    assert all(third[doc] != "train" for doc in held)
+    _, executed = lab.run(recipe, store)
+    assert not executed
+
+
 def test_a_test_document_stays_a_test_document(lab, recipe, tmp_path):
     lab.jsonl(tmp_path / "a.jsonl", [{"id": f"d{i}", "text": lab.text(i)} for i in range(40)])
     lab.run(recipe, tmp_path / "store")
