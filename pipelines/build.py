@@ -181,6 +181,11 @@ def run(
     version, published = None, False
     if until is None:
         version, published = publish(context)
+        if recipe.limit is not None and published:
+            context.note(
+                "limit",
+                f"{version} holds at most {recipe.limit} records of a source; it is current now",
+            )
     return Outcome(
         version=version,
         manifests=context.manifests,
