@@ -20,7 +20,6 @@ def survivors(
     exact: np.ndarray,
     near: np.ndarray,
     jaccard: np.ndarray,
-    labels: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Choose the survivors of every duplicate group.
 
@@ -30,14 +29,12 @@ def survivors(
         exact: int64 [e, 2], pairs with the same normalised text.
         near: int64 [m, 2], verified pairs.
         jaccard: float64 [m].
-        labels: not used; accepted so that callers can pass their edges whole.
 
     Returns:
         exact_duplicate bool [n], near_duplicate bool [n], kept_by int64 [n]: the kept document that
         speaks for this one, -1 where there is none. Documents that are not standing are also told
         when a kept document says the same.
     """
-    del labels
     num_docs = len(rank)
     classes = components(num_docs, exact)
     best = np.full(num_docs, -1, dtype=np.int64)  # class -> its most wanted standing member

@@ -165,7 +165,9 @@ def judge_all(
         standing &= ~mask
     edges = _edges(workspace, evidence["duplicates"], frame)
     rank = _rank(frame, settings["keep"])
-    exact, near, kept_by = survivors(rank, standing, **edges)
+    exact, near, kept_by = survivors(
+        rank, standing, exact=edges["exact"], near=edges["near"], jaccard=edges["jaccard"]
+    )
     kept = standing & ~exact & ~near
     ids = frame["doc_id"]
     reasons = {name: ~passed[name].to_numpy() for name in passed.columns}
