@@ -12,7 +12,7 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check install -qq -c constraint
 TORCH_VERSION = $(shell sed -n 's/^torch==//p' constraints.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-train-only demo test check bench wheel torch clean
+.PHONY: help setup setup-train-only demo test check bench bench-dedup bench-scale wheel torch clean
 
 help:
 	@echo "make TARGET, where TARGET is one of"
@@ -71,6 +71,12 @@ check: setup ## Lint, format, types and import directions
 
 bench: setup ## Time each pass on the text of this Python environment
 	$(BIN)/python tests/bench/passes.py
+
+bench-dedup: setup ## Compare near-duplicate removal with other tools (ARGS=--quick for less text)
+	$(BIN)/python tests/bench/dedup/run.py $(ARGS)
+
+bench-scale: setup ## Measure how deduplication grows with documents and workers (half an hour, 10 GB)
+	$(BIN)/python tests/bench/scale.py $(ARGS)
 
 wheel: setup ## Build the wheel into dist/
 	$(BIN)/python -m build --wheel

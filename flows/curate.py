@@ -136,7 +136,9 @@ def _cell(text: str) -> str:
 
 @flow(name="curate_corpus", persist_result=False)
 @in_short
-def curate_corpus(recipe: str, store: str = ".preceptor", workers: int = 1) -> str:
+def curate_corpus(
+    recipe: str, store: str = ".preceptor", workers: int | None = None, dask: str | None = None
+) -> str:
     """Curate what a recipe describes, publish it, check it, report it; return NAME@VERSION.
 
     Emits `preceptor.corpus.committed` once the version is current, changed or not, and
@@ -145,9 +147,11 @@ def curate_corpus(recipe: str, store: str = ".preceptor", workers: int = 1) -> s
     Args:
         recipe: path of the recipe's YAML file.
         store: folder or uri.
-        workers: processes; 1 runs everything in this one.
+        workers: processes; 1, the default, runs everything in this one.
+        dask: address of a running Dask cluster's scheduler, instead of `workers`.
     """
-    with engine_for(workers) as engine:
+    workers = 1 if workers is None and dask is None else workers
+    with engine_for(workers, dask=dask, store=store) as engine:
         work = _Work(recipe=load_recipe(recipe), store=Store(store), engine=engine)
         work.store.storage.sweep()
         token = _work.set(work)

@@ -61,7 +61,8 @@ def serve(
     cron: str = "0 3 * * *",
     train_config: str | None = None,
     *,
-    workers: int = 1,
+    workers: int | None = None,
+    dask: str | None = None,
     timezone: str = "UTC",
     runs: str | None = None,
     port: int = 4200,
@@ -74,7 +75,8 @@ def serve(
         store: folder or uri.
         cron: when to curate: minute, hour, day of the month, month, day of the week.
         train_config: path of a training configuration; by default the trainer's own settings.
-        workers: processes of a curation.
+        workers: processes of a curation; 1 by default.
+        dask: address of a running Dask cluster's scheduler, instead of `workers`.
         timezone: of the schedule, such as Europe/Berlin.
         runs: folder of training runs; by default in the store, which must then be local.
         port: of the server that is started here; any other one if it is taken.
@@ -86,7 +88,14 @@ def serve(
     """
     place = Store(store)
     offered = deployments(
-        recipe, place, cron, train_config, workers=workers, timezone=timezone, runs=runs
+        recipe,
+        place,
+        cron,
+        train_config,
+        workers=workers,
+        dask=dask,
+        timezone=timezone,
+        runs=runs,
     )
     home = _home(place)
     with _interruptible(), contextlib.ExitStack() as stack:
@@ -145,7 +154,8 @@ def deployments(
     cron: str,
     train_config: str | None,
     *,
-    workers: int = 1,
+    workers: int | None = None,
+    dask: str | None = None,
     timezone: str = "UTC",
     runs: str | None = None,
 ) -> tuple[RunnerDeployment, RunnerDeployment]:
@@ -174,6 +184,7 @@ def deployments(
             "recipe": str(Path(recipe).absolute()),
             "store": store.uri,
             "workers": workers,
+            "dask": dask,
         },
         schedule=Cron(cron, timezone=timezone),
         concurrency_limit=alone,

@@ -105,14 +105,16 @@ def _look_at_columns(
         next(batches, None)
 
 
-def preflight(recipe: Recipe) -> None:
+def preflight(recipe: Recipe, store: Store) -> None:
     """Refuse, before any work, what could only fail later.
 
     Raises:
         InputError: sources or benchmarks without files, unknown presets, rules that do not parse,
-            a budget that the input cannot hold, a tokenizer that cannot be read.
+            a corpus to compare against that is not there, a budget that the input cannot hold, a
+            tokenizer that cannot be read.
     """
     judge.rules_of(recipe)
+    deduplicate.outside_version(store, recipe)
     parse_order(recipe.deduplicate.keep, available_columns())
     most = 0
     for source in recipe.sources:
@@ -169,7 +171,7 @@ def run(
     recipe, store = _recipe(recipe, **options), _store(store)
     if until is not None and until not in PASSES:
         raise InputError(one_of("pass", until, PASSES))
-    preflight(recipe)
+    preflight(recipe, store)
     store.storage.sweep()
     context = Context(store=store, engine=engine or SerialEngine(), recipe=recipe, refit=refit)
     if observe is not None:
@@ -219,7 +221,7 @@ def run_pass(
     if name not in PASSES:
         raise InputError(one_of("pass", name, PASSES))
     if name == "collect":
-        preflight(recipe)
+        preflight(recipe, store)
     manifests = {parent: store.get_manifest(parent, digest) for parent, digest in parents.items()}
     context = Context(
         store=store, engine=engine or SerialEngine(), recipe=recipe, manifests=manifests
@@ -255,7 +257,7 @@ def plan(
 ) -> list[PassPlan]:
     """Say what a run would do and what is already done, without doing anything."""
     recipe, store = _recipe(recipe, **options), _store(store)
-    preflight(recipe)
+    preflight(recipe, store)
     counted = {"parts": 0}
 
     def observe(event: Event) -> None:

@@ -1,7 +1,6 @@
 """The command line. Every import that costs time is inside the command that needs it."""
 
 import os
-import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -9,8 +8,18 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from curate.corpus.errors import InputError, IntegrityError
-
-_CORPUS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+from pipelines.dedup import dedup
+from pipelines.options import (
+    STORE,
+    CorpusArgument,
+    CorpusOption,
+    DaskOption,
+    LimitOption,
+    RecipeArgument,
+    SetOption,
+    StoreOption,
+    WorkersOption,
+)
 
 app = typer.Typer(
     name="preceptor",
@@ -25,56 +34,6 @@ app = typer.Typer(
 )
 
 
-def _store_name(value: str) -> str:
-    if not value.strip():
-        raise InputError("--store is empty; name a folder or an fsspec uri")
-    return value
-
-
-def _corpus_name(value: str) -> str:
-    """Refuse what no corpus can be called, before it becomes a path."""
-    name, _, version = value.partition("@")
-    if not _CORPUS.fullmatch(name) or len(version) > 9 or not version.isascii():
-        shown = repr(value if len(value) <= 60 else value[:57] + "...")
-        raise InputError(
-            f"CORPUS is NAME or NAME@VERSION (`preceptor list` shows them), got {shown}"
-        )
-    return value
-
-
-StoreOption = Annotated[
-    str,
-    typer.Option(
-        "--store",
-        envvar="PRECEPTOR_STORE",
-        callback=_store_name,
-        help="The store: a folder or any fsspec uri.",
-        metavar="DIR",
-    ),
-]
-RecipeArgument = Annotated[Path, typer.Argument(help="The recipe.", metavar="RECIPE.yaml")]
-CorpusArgument = Annotated[
-    str,
-    typer.Argument(
-        help="NAME (its current version) or NAME@VERSION.", metavar="CORPUS", callback=_corpus_name
-    ),
-]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", help="Override a key of the recipe: path.to.key=value.", metavar="KEY=VALUE"
-    ),
-]
-LimitOption = Annotated[
-    int | None, typer.Option("--limit", help="Read at most this many records of each source.")
-]
-WorkersOption = Annotated[
-    int | None,
-    typer.Option(
-        "--workers", help="Worker processes (default: one per core; 1: none beside this one)."
-    ),
-]
-_STORE = ".preceptor"
 _INTERRUPTED = 130
 
 
@@ -154,8 +113,9 @@ def init(
 )
 def run(
     recipe: RecipeArgument,
-    store: StoreOption = _STORE,
+    store: StoreOption = STORE,
     workers: WorkersOption = None,
+    dask: DaskOption = None,
     set_: SetOption = None,
     limit: LimitOption = None,
     until: Annotated[
@@ -172,10 +132,11 @@ def run(
     from pipelines.engine import engine_for
     from pipelines.paths import lasting
 
-    with engine_for(workers) as engine, Watch() as watch:
+    store = lasting(store)
+    with engine_for(workers, dask=dask, store=store) as engine, Watch() as watch:
         outcome = build(
             recipe,
-            store=lasting(store),
+            store=store,
             engine=engine,
             until=until,
             refit=refit,
@@ -190,7 +151,7 @@ def run(
     epilog="Example: preceptor demo, and the same again: the second time every pass is found done."
 )
 def demo(
-    store: StoreOption = _STORE,
+    store: StoreOption = STORE,
     workers: WorkersOption = None,
     minutes: Annotated[float, typer.Option("--minutes", help="Training time.")] = 1.25,
 ) -> None:
@@ -203,7 +164,7 @@ def demo(
 @app.command(epilog="Example: preceptor plan recipe.yaml")
 def plan(
     recipe: RecipeArgument,
-    store: StoreOption = _STORE,
+    store: StoreOption = STORE,
     set_: SetOption = None,
     limit: LimitOption = None,
 ) -> None:
@@ -219,7 +180,7 @@ def list_(
     what: Annotated[
         str, typer.Argument(help="corpora, readers, signals, rules or objectives.")
     ] = "corpora",
-    store: StoreOption = _STORE,
+    store: StoreOption = STORE,
 ) -> None:
     """List corpora and their versions, or the readers, signals, rules or objectives there are."""
     from pipelines.listing import show
@@ -248,7 +209,7 @@ def table(
         ),
     ] = None,
     rows: Annotated[int, typer.Option("--rows", help="Rows to show.", min=0)] = 20,
-    store: StoreOption = _STORE,
+    store: StoreOption = STORE,
 ) -> None:
     """Show a table of a corpus, or write it to a file."""
     from pipelines.tables import show_table, write_table
@@ -263,7 +224,7 @@ def table(
 def why(
     corpus: CorpusArgument,
     doc_id: Annotated[str, typer.Argument(help="The document's id, or its first digits.")],
-    store: StoreOption = _STORE,
+    store: StoreOption = STORE,
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
     """Explain the whole life of one document."""
@@ -273,7 +234,7 @@ def why(
 
 
 @app.command(epilog="Example: preceptor verify demo")
-def verify(corpus: CorpusArgument, store: StoreOption = _STORE) -> None:
+def verify(corpus: CorpusArgument, store: StoreOption = STORE) -> None:
     """Re-hash every file, re-count every row, check the conservation laws."""
     from pipelines.console import say
     from pipelines.corpus import open_corpus
@@ -300,7 +261,7 @@ def report(
         Path | None,
         typer.Option("--out", help="The HTML file (default: in the store).", metavar="FILE"),
     ] = None,
-    store: StoreOption = _STORE,
+    store: StoreOption = STORE,
 ) -> None:
     """Write the corpus's report: one self-contained HTML file."""
     from pipelines.console import say
@@ -319,17 +280,12 @@ def report(
 )
 def train(
     config: Annotated[Path, typer.Argument(help="The training config.", metavar="CONFIG.yaml")],
-    corpus: Annotated[
-        str,
-        typer.Option(
-            "--corpus", help="NAME or NAME@VERSION.", metavar="CORPUS", callback=_corpus_name
-        ),
-    ],
+    corpus: CorpusOption,
     runs: Annotated[
         Path | None,
         typer.Option("--runs", help="Where runs go (default: in the store).", metavar="DIR"),
     ] = None,
-    store: StoreOption = _STORE,
+    store: StoreOption = STORE,
 ) -> None:
     """Train a model on a corpus; the same command goes on after an interruption."""
     from pipelines.console import show_training
@@ -339,12 +295,15 @@ def train(
     show_training(prepare_run(open_corpus(corpus, store=store), load_config(config), runs))
 
 
+app.command(epilog="Example: preceptor dedup crawl/*.parquet --out crawl-unique")(dedup)
+
+
 @app.command(epilog="Example: preceptor export demo --format parquet --out demo-parquet")
 def export(
     corpus: CorpusArgument,
     format_: Annotated[str, typer.Option("--format", help="parquet.", metavar="FORMAT")],
     out: Annotated[Path, typer.Option("--out", help="A new folder.", metavar="DIR")],
-    store: StoreOption = _STORE,
+    store: StoreOption = STORE,
 ) -> None:
     """Write the kept documents in a format other tools read."""
     from pipelines.console import say
@@ -379,7 +338,7 @@ def schema(what: Annotated[str, typer.Argument(help="recipe or train.")] = "reci
 
 
 @app.command(epilog="Example: preceptor doctor")
-def doctor(store: StoreOption = _STORE) -> None:
+def doctor(store: StoreOption = STORE) -> None:
     """Check versions, disk, device and scheduler."""
     from pipelines.console import show_findings
     from pipelines.doctor import checkup
@@ -391,7 +350,7 @@ def doctor(store: StoreOption = _STORE) -> None:
 @app.command(epilog="Example: preceptor serve recipe.yaml --cron '0 3 * * *' --train config.yaml")
 def serve(
     recipe: RecipeArgument,
-    store: StoreOption = _STORE,
+    store: StoreOption = STORE,
     cron: Annotated[str, typer.Option("--cron", help="When to curate.")] = "0 3 * * *",
     config: Annotated[
         Path | None,
@@ -400,15 +359,19 @@ def serve(
         ),
     ] = None,
     workers: Annotated[
-        int, typer.Option("--workers", help="Worker processes of a curating run.", min=1)
-    ] = 1,
+        int | None,
+        typer.Option("--workers", help="Worker processes of a curating run (default: 1).", min=1),
+    ] = None,
+    dask: DaskOption = None,
 ) -> None:
     """Schedule curating and pretraining with Prefect, on this machine."""
     import importlib  # flows stands above this package, so it is named and not imported
 
+    from pipelines.engine import engine_for
     from pipelines.recipe import load_recipe
     from pipelines.training import load_config
 
+    engine_for(workers, dask=dask, store=store)
     load_recipe(recipe)
     load_config(config)
     importlib.import_module("flows.serve").serve(
@@ -417,6 +380,7 @@ def serve(
         cron=cron,
         train_config=str(config.absolute()) if config else None,
         workers=workers,
+        dask=dask,
     )
 
 

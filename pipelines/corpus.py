@@ -25,6 +25,8 @@ TABLES: dict[str, tuple[str, str]] = {  # people's name -> (pass, table)
     "quarantine": ("collect", "quarantine"),
     "signals": ("measure", "signals"),
     "duplicates": ("deduplicate", "duplicates"),
+    "lines": ("deduplicate", "lines"),
+    "cuts": ("deduplicate", "cuts"),
     "contamination": ("decontaminate", "contamination"),
     "verdicts": ("judge", "verdicts"),
     "tokens": ("tokenize", "tokens"),
@@ -166,6 +168,7 @@ def why(corpus: Corpus, doc_id: str) -> dict[str, Any]:
             name: value for name, value in signals.items() if name not in ("doc_id", "text_hash")
         },
         "duplicates": edges,
+        "cut_lines": _cut_lines(corpus, doc_id, document["text"]),
         "contamination": corpus.rows("contamination", doc_id),
         "tokens": None,
         "draw": draws[0] if draws else None,
@@ -174,6 +177,25 @@ def why(corpus: Corpus, doc_id: str) -> dict[str, Any]:
     if verdict["kept"]:
         life |= _place(corpus, doc_id, verdict["split"])
     return life
+
+
+def _cut_lines(corpus: Corpus, doc_id: str, text: str) -> list[dict[str, Any]]:
+    """Return the repeated lines cut from a document: start, length, text, documents, groups."""
+    cuts = corpus.rows("cuts", doc_id)
+    if not cuts:
+        return []
+    data = text.encode()
+    keys = [bytes.fromhex(cut["line"]) for cut in cuts]
+    lines = corpus.table("lines", hex_ids=False).filter(pl.col("line").is_in(keys)).collect()
+    told = {row["line"].hex(): row for row in lines.iter_rows(named=True)}
+    return [
+        {
+            **{name: cut[name] for name in ("line", "start", "length")},
+            "text": data[cut["start"] : cut["start"] + cut["length"]].decode(),
+            **{name: told[cut["line"]][name] for name in ("documents", "groups")},
+        }
+        for cut in cuts
+    ]
 
 
 def _place(corpus: Corpus, doc_id: str, split: str) -> dict[str, Any]:

@@ -61,7 +61,12 @@ def _source(module: str) -> tuple[bytes, tuple[str, ...]]:
 
 @cache
 def _is_module(name: str) -> bool:
+    parent = name.rpartition(".")[0]
     try:
+        # Looking for a name inside a plain module would import that module.
+        outer = importlib.util.find_spec(parent) if parent else None
+        if outer is not None and outer.submodule_search_locations is None:
+            return False
         return importlib.util.find_spec(name) is not None
     except (ModuleNotFoundError, AttributeError, ValueError):
         return False

@@ -14,7 +14,16 @@ from typing import Any, Protocol, Self
 
 from curate.corpus.errors import InputError, IntegrityError
 
-__all__ = ["DaskEngine", "Engine", "Job", "JobsFailedError", "SerialEngine", "engine_for"]
+__all__ = [
+    "DaskEngine",
+    "Engine",
+    "FuturesEngine",
+    "Job",
+    "JobsFailedError",
+    "SerialEngine",
+    "engine_for",
+    "outcome",
+]
 
 Job = tuple[Callable[..., Any], tuple[Any, ...]]
 _IN_FLIGHT_PER_WORKER = 4
@@ -66,7 +75,7 @@ def _raise(failures: list[tuple[int, BaseException]]) -> None:
     raise JobsFailedError(f"{len(failures)} jobs failed:\n{told}") from failures[0][1]
 
 
-def _outcome(
+def outcome(
     function: Callable[..., Any], arguments: tuple[Any, ...]
 ) -> tuple[Any, Exception | None]:
     """Run a job in a worker; an error travels as a value, or Dask would print its traceback."""
@@ -98,11 +107,140 @@ class SerialEngine:
         return None
 
 
-class DaskEngine:
-    """A Dask LocalCluster of single-threaded processes, started with the first job.
+class FuturesEngine:
+    """What every engine on Dask shares: how jobs are handed out, and what their ends mean.
 
     `pure=False` always (equal jobs would run once, and a retry would return the old failure), only
-    `submit`, and at most 4 jobs in flight per worker.
+    `submit`, and at most 4 jobs in flight per worker. A job whose worker dies is run again by Dask
+    on another one, until it has taken `distributed.scheduler.allowed-failures` + 1 with it.
+    """
+
+    def _start(self) -> Any:
+        """Return the client, connected with the first call."""
+        raise NotImplementedError
+
+    def _stop(self) -> None:
+        """End what `_start` began."""
+        raise NotImplementedError
+
+    def _num_workers(self) -> int:
+        """Return how many jobs can run at once now."""
+        raise NotImplementedError
+
+    def _watch(self) -> None:
+        """Look after the cluster while nothing finishes; raise if nothing ever will."""
+
+    def _call(self, job: Job) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        """Return what a worker calls for a job; it returns (result, error)."""
+        return outcome, job
+
+    def _lost(self) -> InputError:
+        """Return the error for a cluster that has left."""
+        return InputError("the workers' scheduler has ended; run the same command again to go on")
+
+    def run_all(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Any]]:
+        """Run the jobs on the workers; yield results as they finish."""
+        if not jobs:
+            return
+        from distributed import CancelledError, as_completed
+
+        client = self._start()
+        waiting = iter(enumerate(jobs))
+        index_of: dict[Any, int] = {}
+        running = as_completed(loop=client.loop)
+        failures: list[tuple[int, BaseException]] = []
+
+        def top_up() -> None:
+            workers = max(self._num_workers(), 1)  # with none, one job waits for the first
+            room = _IN_FLIGHT_PER_WORKER * workers - len(index_of)
+            while room > 0 and (following := next(waiting, None)) is not None:
+                index, job = following
+                function, arguments = self._call(job)
+                future = client.submit(function, *arguments, pure=False)
+                index_of[future.key] = index
+                running.add(future)
+                room -= 1
+
+        top_up()
+        while index_of:
+            future = self._next(running)
+            if future.status in ("lost", "pending"):  # its worker died before it was fetched
+                running.add(future)
+                continue
+            if future.status == "cancelled":
+                raise self._lost()
+            index = index_of.pop(future.key)
+            try:
+                result, error = future.result()
+            except CancelledError:
+                raise self._lost() from None
+            except Exception as ended:
+                result, error = None, _ended(ended, jobs[index])
+            del future  # its result is let go of there, too
+            if error is None:
+                yield index, result
+            else:
+                failures.append((index, error))
+            if not failures:
+                top_up()
+        _raise(failures)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop()
+
+    def _next(self, running: Any) -> Any:
+        while not running.has_ready():
+            self._watch()
+            with running.thread_condition:
+                running.thread_condition.wait(0.1)
+        return next(running)
+
+
+def _ended(error: BaseException, job: Job) -> BaseException:
+    """Return what to say of a job that ended without an outcome."""
+    from distributed.scheduler import KilledWorker
+
+    if isinstance(error, KilledWorker):
+        told = InputError(
+            f"{_told(job)} ended {error.allowed_failures + 1} workers one after another, most "
+            "likely for want of memory; what is finished is kept"
+        )
+        told.add_note(
+            "give each worker more memory (or use fewer --workers), or lower collect.part_bytes"
+        )
+        return told
+    if isinstance(error, ImportError):
+        return InputError(f"a worker cannot run this: {error}; install the same preceptor there")
+    return error
+
+
+def _told(job: Job) -> str:
+    """Name a job: its function, and the file it reads if one is among its arguments.
+
+    >>> _told((print, ("deduplicate", len)))
+    'the job len of deduplicate'
+    """
+    function, arguments = job
+    inner = next((a for a in arguments if callable(a)), function)
+    of = next((a for a in arguments if isinstance(a, str)), None)
+    nested = [b for a in arguments if isinstance(a, list | tuple) for b in a]
+    paths = [p for a in (*arguments, *nested) if isinstance(p := getattr(a, "path", None), str)]
+    name = f"the job {getattr(inner, '__name__', repr(inner))}"
+    return name + (f" of {of}" if of else "") + (f" on {paths[0]}" if paths else "")
+
+
+class DaskEngine(FuturesEngine):
+    """A Dask LocalCluster of single-threaded processes, started with the first job.
+
+    A process that dies is replaced.
     """
 
     def __init__(self, workers: int) -> None:
@@ -110,6 +248,9 @@ class DaskEngine:
         self._cluster: Any = None
         self._client: Any = None
         self._environment: dict[str, str] = {}
+
+    def _num_workers(self) -> int:
+        return self.workers
 
     def _start(self) -> Any:
         if self._client is None:
@@ -130,58 +271,12 @@ class DaskEngine:
                     processes=True,
                     dashboard_address=None,
                     memory_limit=0,
-                    silence_logs="ERROR",
+                    silence_logs="CRITICAL",
                 )
-                self._client = Client(self._cluster)
+                self._client = Client(self._cluster, set_as_default=False)
         return self._client
 
-    def run_all(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Any]]:
-        """Run the jobs on the workers; yield results as they finish."""
-        if not jobs:
-            return
-        from distributed import as_completed
-
-        client = self._start()
-        waiting = iter(enumerate(jobs))
-        index_of: dict[Any, int] = {}
-
-        def submit() -> Any:
-            for index, (function, arguments) in waiting:
-                future = client.submit(_outcome, function, arguments, pure=False)
-                index_of[future.key] = index
-                return future
-            return None
-
-        first = [
-            f
-            for f in (submit() for _ in range(_IN_FLIGHT_PER_WORKER * self.workers))
-            if f is not None
-        ]
-        running = as_completed(first)
-        failures: list[tuple[int, BaseException]] = []
-        for future in running:
-            index = index_of.pop(future.key)
-            error = future.exception() if future.status != "finished" else None
-            result = None
-            if error is None:
-                result, error = future.result()
-            if error is None:
-                yield index, result
-            else:
-                failures.append((index, error))
-            if not failures and (following := submit()) is not None:
-                running.add(following)
-        _raise(failures)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def _stop(self) -> None:
         for part in (self._client, self._cluster):
             if part is not None:
                 with contextlib.suppress(Exception):
@@ -193,8 +288,25 @@ class DaskEngine:
         self._client = self._cluster = None
 
 
-def engine_for(workers: int | None) -> SerialEngine | DaskEngine:
-    """Return the command line's engine: one process per core unless told otherwise."""
+def engine_for(
+    workers: int | None = None, *, dask: str | None = None, store: str = ".preceptor"
+) -> SerialEngine | FuturesEngine:
+    """Return the command line's engine: one process per core unless told otherwise.
+
+    Args:
+        workers: processes of this machine; 1 runs everything in this one.
+        dask: address of a running Dask scheduler, such as `tcp://HOST:8786`, instead.
+        store: where its workers will write.
+
+    Raises:
+        InputError: both are given, or what is given cannot be.
+    """
+    if dask is not None:
+        if workers is not None:
+            raise InputError("--dask names a cluster that has its workers; leave out --workers")
+        from pipelines.cluster import ClusterEngine
+
+        return ClusterEngine(dask, store)
     workers = workers if workers is not None else (os.cpu_count() or 1)
     if workers < 1:
         raise InputError(f"--workers must be at least 1, got {workers}")

@@ -11,6 +11,7 @@ from pipelines.corpus import Corpus, open_corpus, why
 __all__ = ["explain"]
 
 _EXCERPT = 400
+_SHOWN_LINES = 10
 
 
 def explain(name: str, doc_id: str, *, store: str, as_json: bool = False) -> None:
@@ -35,6 +36,7 @@ def explain(name: str, doc_id: str, *, store: str, as_json: bool = False) -> Non
     )
     _verdict(corpus, life)
     _evidence(corpus, life)
+    _cut_lines(life["cut_lines"])
     _use(life, verdict)
 
 
@@ -133,6 +135,19 @@ def _evidence(corpus: Corpus, life: dict[str, Any]) -> None:
         )
     if not life["contamination"]:
         _fact("contamination", "none found")
+
+
+def _cut_lines(lines: list[dict[str, Any]]) -> None:
+    """Tell the repeated lines that `tokenize` leaves out, nothing where there are none."""
+    if not lines:
+        return
+    num_bytes = sum(line["length"] for line in lines)
+    cut = f"{len(lines):,} repeated line{'s' if len(lines) > 1 else ''}"
+    _fact("cut", f"{cut}, {num_bytes:,} bytes, not tokenized")
+    for line in lines[:_SHOWN_LINES]:
+        _fact("", f"in {line['documents']:,} documents: {_excerpt(line['text'], 160)}")
+    if len(lines) > _SHOWN_LINES:
+        _fact("", f"... and {len(lines) - _SHOWN_LINES} more; `--json` lists them all")
 
 
 def _use(life: dict[str, Any], verdict: dict[str, Any]) -> None:

@@ -22,7 +22,6 @@ NOT_BUILT = {
     "schema": "image, audio and pair corpora",
     "retain": "dropping the raw text",
     "clean.redact": "redaction",
-    "clean.repeated_lines": "repeated lines",
     "decontaminate.method.llama3": "the llama3 method",
     "decontaminate.method.decon": "the decon method",
     "mix.phases": "curricula",

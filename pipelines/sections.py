@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
-_MAX_SHINGLE_WORDS = 100
+_MAX_SHINGLE = 100
 
 
 class Section(BaseModel):
@@ -38,14 +38,12 @@ def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-def _shingle_words(value: Any) -> Any:
-    match = re.fullmatch(r"\s*(\d+)\s+words\s*", value) if isinstance(value, str) else None
-    if not match or not 1 <= int(match[1]) <= _MAX_SHINGLE_WORDS:
-        raise ValueError(
-            f"write it as '5 words', 1 to {_MAX_SHINGLE_WORDS} (character shingles are not built "
-            "yet)"
-        )
-    return f"{int(match[1])} words"
+def _shingle(value: Any) -> Any:
+    pattern = r"\s*(\d{1,4})\s+(words|characters)\s*"
+    match = re.fullmatch(pattern, value) if isinstance(value, str) else None
+    if not match or not 1 <= int(match[1]) <= _MAX_SHINGLE:
+        raise ValueError(f"write it as '5 words' or '24 characters', 1 to {_MAX_SHINGLE}")
+    return f"{int(match[1])} {match[2]}"
 
 
 def parse_tokens(value: str) -> int:
@@ -110,11 +108,37 @@ class Collect(Section):
     )
 
 
+class RepeatedLines(Section):
+    """Lines that stand in many documents, cut from all of them when they are tokenized."""
+
+    above: int = Field(
+        10, ge=1, description="documents, duplicates counting once, in which a line may stand"
+    )
+    min_characters: int = Field(
+        20, ge=1, description="letters and digits; lines with fewer are never cut"
+    )
+    numbers: Literal["keep", "zero"] = Field(
+        "keep", description="zero: lines that differ in their numbers only are the same"
+    )
+    exempt: list[str] = Field(default_factory=list, description="sources that lose no lines")
+    source_loss: Share | None = Field(
+        0.5, description="stop when a source would lose more of its text; null: never"
+    )
+
+
 class Clean(Section):
     """Text revisions, applied to every document."""
 
     unicode: Literal["NFC", "NFKC", "none"] = "NFC"
     control: bool = Field(True, description="remove control characters, unify line ends")
+    repeated_lines: RepeatedLines | None = Field(
+        None, description="boilerplate that many documents share; null: none is looked for"
+    )
+
+    @property
+    def revisions(self) -> dict[str, Any]:
+        """What the pass `clean` does: all but the repeated lines, which need the whole corpus."""
+        return self.model_dump(mode="json", exclude={"repeated_lines"})
 
 
 class Rules(Section):
@@ -131,22 +155,41 @@ class Rules(Section):
 
 
 class Near(Section):
-    """Near-duplicates by MinHash, LSH and verified Jaccard."""
+    """Near-duplicates by MinHash, LSH and verified similarity of shingle sets."""
 
-    shingle: Annotated[str, BeforeValidator(_shingle_words)] = "5 words"
-    bands: int = Field(14, ge=1, le=512)
-    rows: int = Field(8, ge=1, le=64)
+    like: Literal["datatrove", "nemo", "dolma3"] | None = Field(
+        None, description="another tool's normaliser, shingles, hash and bands"
+    )
+    shingle: Annotated[str, BeforeValidator(_shingle)] = "5 words"
+    numbers: Literal["keep", "zero"] = Field(
+        "keep", description="zero: every number becomes 0 before it is compared"
+    )
+    bands: int = Field(16, ge=1, le=512)
+    rows: int = Field(7, ge=1, le=64)
     threshold: float = Field(
-        0.8, gt=0, le=1, description="exact shingle Jaccard at which two documents are duplicates"
+        0.8, gt=0, le=1, description="exact similarity at which two documents are duplicates"
+    )
+    similarity: Literal["jaccard", "containment"] = Field(
+        "jaccard", description="of shingle sets: shared / union, or shared / the smaller set"
     )
     max_bucket: int = Field(
-        1000, ge=2, description="pairs inside larger LSH buckets are limited to hubs and neighbours"
+        1000, ge=2, description="larger LSH buckets are banded again before pairs are made"
+    )
+    max_document_bytes: int = Field(
+        8_000_000, ge=1000, description="longer documents are hashed by their beginning, and told"
+    )
+    sample: int = Field(
+        1024, ge=0, description="documents whose true twins are searched to measure the recall"
     )
 
-    @property
-    def shingle_words(self) -> int:
-        """Words in a shingle."""
-        return int(self.shingle.split()[0])
+    @model_validator(mode="after")
+    def _one_scheme(self) -> "Near":
+        given = {"shingle", "numbers", "bands", "rows"} & self.model_fields_set
+        if self.like and given:
+            raise ValueError(
+                f"like: {self.like} decides {', '.join(sorted(given))}; remove either"
+            )
+        return self
 
 
 class Guardrails(Section):
@@ -158,10 +201,22 @@ class Guardrails(Section):
 
 
 class Deduplicate(Section):
-    """Which documents say the same."""
+    """Which documents say the same, and who survives."""
 
     exact: bool = True
     near: Near | None = Field(default_factory=Near)
+    scope: Literal["corpus", "within_source", "across_sources"] = Field(
+        "corpus", description="which pairs count: all, of one source only, of two sources only"
+    )
+    priority: list[str] = Field(
+        default_factory=list, description="sources, the most wanted first; the others follow"
+    )
+    exempt: list[str] = Field(
+        default_factory=list, description="sources that lose nothing to deduplication"
+    )
+    against: str | None = Field(
+        None, description="a corpus in this store, NAME or NAME@VERSION, whose documents stay"
+    )
     keep: str = Field("num_words DESC, doc_id", description="ORDER BY over signals: who survives")
     guardrails: Guardrails = Field(default_factory=Guardrails)
 
@@ -287,7 +342,10 @@ class Recipe(Section):
                 raise ValueError(f"two sources are called {name!r}")
         for where, used in (
             ("mix.weights", self.mix.weights or {}),
+            ("clean.repeated_lines.exempt", getattr(self.clean.repeated_lines, "exempt", ())),
             ("rules.exempt", self.rules.exempt),
+            ("deduplicate.priority", self.deduplicate.priority),
+            ("deduplicate.exempt", self.deduplicate.exempt),
         ):
             for name in used:
                 if name not in names:

@@ -6,18 +6,18 @@ for matched documents only, so they are worked out again from the text, with the
 
 import numpy as np
 
-from curate.kernels.fold import fold_character
+from curate.kernels.fold import fold_character, is_alone
 
 __all__ = ["word_spans"]
 
-_MARK, _SEPARATOR, _LETTER = 0, 1, 2
+_MARK, _SEPARATOR, _LETTER, _ALONE = 0, 1, 2, 3
 
 
 def word_spans(text: str) -> tuple[np.ndarray, np.ndarray]:
     r"""Return the first byte and the byte after the last of every word, int64 [num_words] each.
 
     Word i is the one whose hash is number i of `curate.kernels.words.word_hashes`. Combining marks
-    at its end belong to it.
+    at its end belong to it. A letter of a script without spaces is a word.
 
     >>> [span.tolist() for span in word_spans("\u00c9t\u00e9, 2nd")]
     [[0, 7], [5, 10]]
@@ -29,9 +29,10 @@ def word_spans(text: str) -> tuple[np.ndarray, np.ndarray]:
     stop = np.cumsum(width)
     start = stop - width
     solid = np.flatnonzero(kind != _MARK)
-    inside = np.concatenate([[False], kind[solid] == _LETTER, [False]])
-    first = solid[np.flatnonzero(inside[1:-1] & ~inside[:-2])]
-    last = solid[np.flatnonzero(inside[1:-1] & ~inside[2:])]
+    is_letter = np.concatenate([[False], kind[solid] == _LETTER, [False]])
+    alone = kind[solid] == _ALONE
+    first = solid[np.flatnonzero(is_letter[1:-1] & ~is_letter[:-2] | alone)]
+    last = solid[np.flatnonzero(is_letter[1:-1] & ~is_letter[2:] | alone)]
     # Marks that follow the last letter directly are part of the word.
     bare = np.concatenate([np.flatnonzero(kind != _MARK), [len(points)]])
     after = bare[np.searchsorted(bare, last, side="right")]
@@ -42,4 +43,6 @@ def _kind(character: str) -> int:
     folded = fold_character(character)
     if not folded:
         return _MARK
-    return _SEPARATOR if folded == "\0" else _LETTER
+    if folded == "\0":
+        return _SEPARATOR
+    return _ALONE if is_alone(character) else _LETTER

@@ -74,6 +74,14 @@ SCHEMAS: dict[str, Any] = {
             _required("jaccard", pa.float64()),
             _required("cluster_id", _ID),
             _required("cluster_size", pa.int64()),
+            pa.field("twin_corpus", pa.string()),  # null: the twin is in this corpus
+        ]
+    ),
+    "demanded": pa.schema(
+        [
+            _required("doc_id", _ID),
+            _required("twin_id", _ID),  # the more wanted of the two
+            _required("jaccard", pa.float64()),
         ]
     ),
     "contamination": pa.schema(
@@ -85,6 +93,23 @@ SCHEMAS: dict[str, Any] = {
             _required("overlap", pa.float64()),
             _required("span_start", pa.int64()),
             _required("span_length", pa.int64()),
+        ]
+    ),
+    "lines": pa.schema(  # that stand in too many documents
+        [
+            _required("line", pa.binary(8)),  # hash of its words
+            _required("documents", pa.int64()),  # that have it
+            _required("groups", pa.int64()),  # the same, all documents of a cluster being one
+            pa.field("text", pa.large_string()),  # an example; null where nobody loses it
+        ]
+    ),
+    "cuts": pa.schema(  # one row per occurrence, in the order of the documents
+        [
+            _required("doc_id", _ID),
+            _required("text_hash", _ID),
+            _required("start", pa.int64()),  # in UTF-8 bytes of the cleaned text
+            _required("length", pa.int64()),
+            _required("line", pa.binary(8)),
         ]
     ),
     "verdicts": pa.schema(

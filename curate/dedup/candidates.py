@@ -1,8 +1,9 @@
-"""Candidate pairs: documents that share a band key, found by sorting one band at a time.
+"""Candidate pairs: documents that share a band key, found by sorting.
 
 The documents of one key form a bucket. A bucket of up to `max_bucket` documents gives all its
-pairs; a larger one (templates, boilerplate) would give millions, so each of its documents is linked
-only to the bucket's first `num_hubs` documents and to its neighbour, and that is counted.
+pairs. A larger one (templates, boilerplate) would give millions: it is *crowded*, and its documents
+are banded again with more rows, which tells templates from duplicates. What is crowded still is
+linked to hubs: its first documents, and each to the one before it.
 
 >>> import numpy as np
 >>> keys = np.array([[7, 1], [7, 2], [8, 2]], dtype=np.uint64)
@@ -10,6 +11,7 @@ only to the bucket's first `num_hubs` documents and to its neighbour, and that i
 [[0, 1], [1, 2]]
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,13 +19,63 @@ import numpy.typing as npt
 
 from curate.corpus.errors import InputError
 
-__all__ = ["Candidates", "candidate_pairs"]
+__all__ = ["Buckets", "Candidates", "buckets", "candidate_pairs", "hub_pairs", "unique_pairs"]
 
 I64 = npt.NDArray[np.int64]
+U64 = npt.NDArray[np.uint64]
 
 NUM_HUBS = 8
-# Pairs made at a time (some 200 MiB of temporaries) before they are merged into the unique ones.
-BLOCK_PAIRS = 1 << 22
+# Pairs made at a time (some 100 MiB with temporaries) before repeats among them are removed.
+BLOCK_PAIRS = 1 << 21
+
+
+@dataclass(frozen=True, kw_only=True)
+class Buckets:
+    """Documents by shared key: bucket i is `members[bounds[i] : bounds[i + 1]]`, at least two.
+
+    Attributes:
+        keys: uint64 [b], the key of each bucket, ascending.
+        members: int64 [m], ordinals; ascending inside a bucket.
+        bounds: int64 [b + 1] into `members`.
+    """
+
+    keys: U64
+    members: I64
+    bounds: I64
+
+    @property
+    def sizes(self) -> I64:
+        """Documents of each bucket, int64 [b]."""
+        return np.diff(self.bounds)
+
+    def only(self, chosen: npt.NDArray[np.bool_]) -> "Buckets":
+        """Return the chosen buckets (bool [b])."""
+        sizes = self.sizes
+        bounds = np.zeros(int(chosen.sum()) + 1, dtype=np.int64)
+        np.cumsum(sizes[chosen], out=bounds[1:])
+        return Buckets(
+            keys=self.keys[chosen], members=self.members[np.repeat(chosen, sizes)], bounds=bounds
+        )
+
+    def pair_blocks(self, block: int = BLOCK_PAIRS) -> Iterator[tuple[I64, I64]]:
+        """Yield all pairs (left < right) inside buckets, unique and sorted within a block.
+
+        A block has about `block` pairs, at least those of one document.
+        """
+        from curate.kernels.sets import bucket_pairs  # numba: half a second
+
+        reach = np.repeat(self.bounds[1:], self.sizes)
+        partners = reach - np.arange(self.members.size) - 1
+        total = np.cumsum(partners)
+        begin = 0
+        while begin < self.members.size:
+            done = int(total[begin - 1]) if begin else 0
+            end = max(begin + 1, int(np.searchsorted(total, done + block, side="right")))
+            left = np.empty(int(total[end - 1]) - done, dtype=np.int64)
+            right = np.empty_like(left)
+            bucket_pairs(self.members, reach, begin, end, left, right)
+            yield unique_pairs(left, right)
+            begin = end
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,14 +93,61 @@ class Candidates:
     num_capped_documents: int
 
 
+def buckets(keys: U64, members: I64) -> Buckets:
+    """Group members by equal key; keys that only one row has are left out.
+
+    Args:
+        keys: uint64 [m].
+        members: int64 [m], ordinals; a member stands at most once under one key.
+    """
+    order = np.argsort(keys)
+    ordered = keys[order]
+    same = ordered[1:] == ordered[:-1]
+    shared = np.zeros(keys.size, dtype=bool)
+    shared[1:] |= same
+    shared[:-1] |= same
+    ordered, found = ordered[shared], members[order[shared]]
+    fresh = np.ones(ordered.size, dtype=bool)
+    fresh[1:] = ordered[1:] != ordered[:-1]
+    starts = np.flatnonzero(fresh)
+    # argsort left the members of a bucket in any order.
+    found = found[np.lexsort((found, np.cumsum(fresh)))] if found.size else found
+    bounds = np.append(starts, ordered.size).astype(np.int64)
+    return Buckets(keys=ordered[starts], members=found, bounds=bounds)
+
+
+def unique_pairs(left: I64, right: I64) -> tuple[I64, I64]:
+    """Return the different pairs in lexicographic order; ordinals may be any int64 >= 0."""
+    if not left.size:
+        return left, right
+    known = np.unique(np.concatenate([left, right]))
+    codes = np.searchsorted(known, left).astype(np.uint64) << np.uint64(32)
+    codes |= np.searchsorted(known, right).astype(np.uint64)
+    codes = np.unique(codes)
+    low = (codes & np.uint64(0xFFFFFFFF)).astype(np.int64)
+    return known[(codes >> np.uint64(32)).astype(np.int64)], known[low]
+
+
+def hub_pairs(bucket: I64, num_hubs: int = NUM_HUBS) -> tuple[I64, I64]:
+    """Link each member of a crowded bucket to the first `num_hubs` and to the one before it.
+
+    The first member of a pair is the earlier one in the bucket's order, which the caller chooses.
+    """
+    lefts, rights = [bucket[:-1]], [bucket[1:]]
+    for k in range(min(num_hubs, bucket.size - 1)):
+        lefts.append(np.full(bucket.size - k - 1, bucket[k]))
+        rights.append(bucket[k + 1 :])
+    return np.concatenate(lefts), np.concatenate(rights)
+
+
 def candidate_pairs(
-    band_keys: npt.NDArray[np.uint64],
+    band_keys: U64,
     eligible: npt.NDArray[np.bool_],
     max_bucket: int = 1000,
     *,
     num_hubs: int = NUM_HUBS,
 ) -> Candidates:
-    """Return the pairs of eligible documents that share a band key.
+    """Return the pairs of eligible documents that share a band key, all in memory.
 
     Args:
         band_keys: uint64 [n, bands]; equal keys meet within a column only.
@@ -62,88 +161,25 @@ def candidate_pairs(
         raise InputError(
             f"band_keys [n, bands] and eligible [n] disagree: {band_keys.shape}, {eligible.shape}"
         )
-    num_docs = band_keys.shape[0]
     ordinals = np.flatnonzero(eligible)
-    found = _PairSet(num_docs)
-    capped = np.zeros(num_docs, dtype=bool)
+    left, right = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
+    capped = np.zeros(band_keys.shape[0], dtype=bool)
     num_capped_buckets = 0
     for band in range(band_keys.shape[1]):
-        members, bounds = _buckets(band_keys[ordinals, band], ordinals)
-        sizes = np.diff(bounds)
-        for large in np.flatnonzero(sizes > max_bucket).tolist():
-            bucket = members[bounds[large] : bounds[large + 1]]
-            capped[bucket] = True
-            num_capped_buckets += 1
-            _add_hub_pairs(found, bucket, num_hubs)
-        within = np.where(sizes <= max_bucket, bounds[1:], 0)
-        _add_all_pairs(found, members, np.repeat(within, sizes))
+        found = buckets(band_keys[ordinals, band], ordinals)
+        crowded = found.sizes > max_bucket
+        large = found.only(crowded)
+        capped[large.members] = True
+        num_capped_buckets += large.keys.size
+        waiting = [(left, right), *found.only(~crowded).pair_blocks()]
+        for begin, end in zip(large.bounds[:-1], large.bounds[1:], strict=True):
+            waiting.append(hub_pairs(large.members[begin:end], num_hubs))
+        left, right = unique_pairs(
+            np.concatenate([pair[0] for pair in waiting]),
+            np.concatenate([pair[1] for pair in waiting]),
+        )
     return Candidates(
-        pairs=found.pairs(),
+        pairs=np.stack([left, right], axis=1),
         num_capped_buckets=num_capped_buckets,
         num_capped_documents=int(capped.sum()),
     )
-
-
-class _PairSet:
-    """Unique pairs as codes i * n + j, merged whenever as many new ones as old ones wait."""
-
-    def __init__(self, num_docs: int) -> None:
-        self.num_docs = num_docs
-        self.codes = np.empty(0, dtype=np.int64)
-        self.waiting: list[I64] = []
-        self.num_waiting = 0
-
-    def add(self, left: I64, right: I64) -> None:
-        """Add pairs with left < right (either may be a scalar)."""
-        codes = left * self.num_docs + right
-        self.waiting.append(codes)
-        self.num_waiting += codes.size
-        if self.num_waiting >= max(BLOCK_PAIRS, self.codes.size):
-            self._merge()
-
-    def pairs(self) -> I64:
-        """Return int64 [m, 2] in lexicographic order."""
-        self._merge()
-        return np.stack(np.divmod(self.codes, max(self.num_docs, 1)), axis=1)
-
-    def _merge(self) -> None:
-        self.codes = np.unique(np.concatenate([self.codes, *self.waiting]))
-        self.waiting, self.num_waiting = [], 0
-
-
-def _buckets(keys: npt.NDArray[np.uint64], ordinals: I64) -> tuple[I64, I64]:
-    """Return the documents that share their key, bucket by bucket, and the buckets' bounds."""
-    order = np.argsort(keys, kind="stable")  # stable: ascending ordinals inside a bucket
-    ordered = keys[order]
-    same = ordered[1:] == ordered[:-1]
-    shared = np.zeros(keys.size, dtype=bool)
-    shared[1:] |= same
-    shared[:-1] |= same
-    ordered = ordered[shared]
-    fresh = np.flatnonzero(ordered[1:] != ordered[:-1]) + 1
-    bounds = np.concatenate([[0], fresh, [ordered.size]]) if ordered.size else np.zeros(1)
-    return ordinals[order[shared]], bounds.astype(np.int64)
-
-
-def _add_all_pairs(found: _PairSet, members: I64, reach: I64) -> None:
-    """Add the pairs of positions (p, q) with p < q < reach[p], about BLOCK_PAIRS at a time."""
-    num_partners = np.maximum(reach - np.arange(members.size) - 1, 0)
-    total = np.cumsum(num_partners)
-    begin = 0
-    while begin < members.size:
-        done = int(total[begin - 1]) if begin else 0
-        end = max(begin + 1, int(np.searchsorted(total, done + BLOCK_PAIRS, side="right")))
-        counts = num_partners[begin:end]
-        left = np.repeat(np.arange(begin, end), counts)
-        # A left member's partners are the positions after it, in order.
-        first = np.repeat(np.cumsum(counts) - counts, counts)
-        right = left + np.arange(left.size) - first + 1
-        found.add(members[left], members[right])
-        begin = end
-
-
-def _add_hub_pairs(found: _PairSet, bucket: I64, num_hubs: int) -> None:
-    """Link each member of a large bucket to the first `num_hubs` and to the one before it."""
-    found.add(bucket[:-1], bucket[1:])
-    for k in range(min(num_hubs, bucket.size - 1)):
-        found.add(bucket[k], bucket[k + 1 :])

@@ -9,8 +9,6 @@ group of duplicates with a standing member keeps at least one.
 [-1, 0, -1]
 """
 
-import itertools
-
 import numpy as np
 import numpy.typing as npt
 
@@ -19,13 +17,16 @@ from curate.corpus.errors import InputError
 __all__ = ["greedy_cover"]
 
 I64 = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
 
 
 def greedy_cover(
     rank: I64,
-    standing: npt.NDArray[np.bool_],
+    standing: Mask,
     pairs: I64,
     jaccard: npt.NDArray[np.float64],
+    *,
+    immune: Mask | None = None,
 ) -> I64:
     """Return for each document the kept document that makes it a duplicate, or -1.
 
@@ -35,11 +36,15 @@ def greedy_cover(
             neither kept nor named as the one that is kept.
         pairs: int64 [m, 2] verified edges, in any order and direction.
         jaccard: float64 [m], similarity of each edge.
+        immune: bool [n]; True for documents that are kept whatever they duplicate. They are kept
+            first, so that what duplicates them goes.
 
     Returns:
         int64 [n]: -1 where the document is kept or not standing, else the ordinal of the kept
         document with an edge to it (the most similar one; of equals the better ranked).
     """
+    from curate.kernels.sets import cover  # numba: half a second
+
     num_docs = rank.size
     if standing.shape != rank.shape or jaccard.shape != pairs.shape[:1]:
         raise InputError(
@@ -50,25 +55,20 @@ def greedy_cover(
         raise InputError(
             f"rank must order the {num_docs} documents 0 ... n - 1; break ties by doc_id"
         )
-    kept_id = np.full(num_docs, -1, dtype=np.int64)
+    if immune is not None:
+        rank = rank + np.where(immune, 0, num_docs)  # before all others, in their own order
+    kept_by = np.full(num_docs, -1, dtype=np.int64)
     edge_stands = standing[pairs[:, 0]] & standing[pairs[:, 1]] & (pairs[:, 0] != pairs[:, 1])
     edges, similarity = pairs[edge_stands], jaccard[edge_stands]
     source = np.concatenate([edges[:, 0], edges[:, 1]])
     target = np.concatenate([edges[:, 1], edges[:, 0]])
     # Only a better ranked neighbour can have been kept before: edges point from worse to better.
     upward = rank[target] < rank[source]
+    if immune is not None:
+        upward &= ~immune[source]
     source, target = source[upward], target[upward]
     similarity = np.concatenate([similarity, similarity])[upward]
     # By rank of the source, then the best reason first: its first kept target is the answer.
     order = np.lexsort((rank[target], -similarity, rank[source]))
-    source, target = source[order], target[order]
-    groups = np.concatenate([[0], np.flatnonzero(np.diff(source)) + 1, [source.size]]).tolist()
-    targets, sources = target.tolist(), source.tolist()
-    removed: dict[int, int] = {}
-    for begin, end in itertools.pairwise(groups):
-        for k in range(begin, end):
-            if targets[k] not in removed:
-                removed[sources[begin]] = targets[k]
-                break
-    kept_id[list(removed.keys())] = list(removed.values())
-    return kept_id
+    cover(source[order], target[order], kept_by)
+    return kept_by

@@ -16,9 +16,9 @@ import pyarrow as pa
 
 from curate.corpus.errors import InputError
 from curate.dedup.candidates import candidate_pairs
-from curate.dedup.minhash import MinHashScheme, band_keys, signatures
-from curate.dedup.verify import jaccard
-from curate.kernels.words import shingle_sets
+from curate.dedup.minhash import MinHashScheme, sketch
+from curate.dedup.verify import similarity
+from curate.kernels.shingles import shingle_sets
 
 __all__ = ["Edges", "near_duplicates"]
 
@@ -70,35 +70,39 @@ def near_duplicates(
     threshold: float = 0.8,
     *,
     max_bucket: int = 1000,
+    kind: str = "jaccard",
 ) -> Edges:
-    """Find the pairs of texts whose word n-gram sets have a Jaccard similarity >= `threshold`.
+    """Find the pairs of texts whose shingle sets have a similarity of at least `threshold`.
 
     A similar pair is found with the probability of `scheme.s_curve`; a pair that is returned is
-    certain. Shingle sets of all texts are held in memory (about 1.3 bytes per byte of prose).
+    certain. Everything is held in memory; the pass `deduplicate` is for what does not fit.
 
     Args:
         texts: Arrow large_string; null counts as empty.
-        scheme: shingles, bands and rows; the default is 14 bands x 8 rows of word 5-grams.
+        scheme: shingles, bands and rows; the default is 16 bands x 7 rows of word 5-grams.
         threshold: in (0, 1].
         max_bucket: the largest LSH bucket that gives all its pairs.
+        kind: `jaccard` or `containment`.
     """
     if not 0.0 < threshold <= 1.0:
         raise InputError(f"threshold must be in (0, 1], got {threshold}; 0.8 is usual")
     scheme = scheme or MinHashScheme()
-    shingles, offsets = shingle_sets(texts, scheme.shingle_words)
-    eligible = np.diff(offsets) > 0
-    keys = band_keys(signatures(shingles, offsets, scheme), scheme)
-    found = candidate_pairs(keys, eligible, max_bucket)
-    similarity = jaccard(found.pairs, shingles, offsets)
-    verified = similarity >= threshold
+    found = sketch(texts, scheme)
+    eligible = found.num_shingles > 0
+    candidates = candidate_pairs(found.keys, eligible, max_bucket)
+    wanted, local = np.unique(candidates.pairs, return_inverse=True)
+    chosen = texts.take(pa.array(wanted))
+    shingles, offsets = shingle_sets(chosen, scheme.shingling)
+    score = similarity(local.reshape(-1, 2), shingles, offsets, kind)
+    verified = score >= threshold
     return Edges(
-        pairs=found.pairs[verified],
-        jaccard=similarity[verified],
+        pairs=candidates.pairs[verified],
+        jaccard=score[verified],
         num_docs=eligible.size,
         num_eligible=int(eligible.sum()),
-        num_candidates=found.pairs.shape[0],
-        num_capped_buckets=found.num_capped_buckets,
-        num_capped_documents=found.num_capped_documents,
+        num_candidates=candidates.pairs.shape[0],
+        num_capped_buckets=candidates.num_capped_buckets,
+        num_capped_documents=candidates.num_capped_documents,
         threshold=threshold,
         scheme=scheme,
     )

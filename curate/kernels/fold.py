@@ -6,39 +6,84 @@ NFD, then combining marks (categories M*) are removed; what remains is a word ch
 letter or a number (categories L*, N*) and a separator otherwise. The Unicode version is that of
 the running Python (`UNICODE_VERSION`): record it beside anything computed from folded text.
 
->>> import numpy as np
->>> text = "Caf\u00e9, 2nd".encode()
->>> folded, _ = fold_utf8(np.frombuffer(text, np.uint8), np.array([0, len(text)]))
->>> folded.tobytes()
-b'cafe\x00\x002nd'
+Scripts that put no space between words (`UNSPACED`) would make a word of every clause. Each of
+their letters is a word of its own instead; their decimal digits form numbers as in every script.
+
+This module is the slow truth and makes the table that the kernels (`curate.kernels.folding`) look
+characters up in: 0.3 s once per machine, then read from `curate.kernels.cache`.
+
+>>> [fold_character(c) for c in "A\u00e9-\u0301"]
+['a', 'e', '\x00', '']
+>>> [is_alone(c) for c in "a\u4e2d\u30ab\ud55c"]
+[False, True, True, False]
 """
 
 import functools
+import io
 import unicodedata
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["UNICODE_VERSION", "fold_character", "fold_utf8"]
+from curate.kernels.cache import cache_folder, keep
+
+__all__ = [
+    "UNICODE_VERSION",
+    "ascii_table",
+    "fold_character",
+    "fold_table",
+    "fold_utf8",
+    "is_alone",
+]
 
 U8 = npt.NDArray[np.uint8]
+U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
 
 UNICODE_VERSION = unicodedata.unidata_version
 
 SIGMA, FINAL_SIGMA = "\u03c3", "\u03c2"
-MAX_CODE_POINT = 0x10FFFF
+
+# Blocks of scripts without spaces between words: line-break classes ID and SA of Unicode's UAX 14,
+# less symbols. Hangul has spaces, and Tibetan has its tsheg between syllables, a separator here.
+UNSPACED = (
+    (0x0E00, 0x0EFF),  # Thai, Lao
+    (0x1000, 0x109F),  # Myanmar
+    (0x1780, 0x17FF),  # Khmer
+    (0x1950, 0x19DF),  # Tai Le, New Tai Lue
+    (0x1A20, 0x1AAF),  # Tai Tham
+    (0x3000, 0x312F),  # Han iteration marks and zero, Hiragana, Katakana, Bopomofo
+    (0x31A0, 0x31BF),  # Bopomofo Extended
+    (0x31F0, 0x31FF),  # Katakana Phonetic Extensions
+    (0x3400, 0x4DBF),  # Han Extension A
+    (0x4E00, 0x9FFF),  # Han
+    (0xA000, 0xA4CF),  # Yi
+    (0xA9E0, 0xA9FF),  # Myanmar Extended-B
+    (0xAA60, 0xAADF),  # Myanmar Extended-A, Tai Viet
+    (0xF900, 0xFAFF),  # Han Compatibility
+    (0xFF66, 0xFF9F),  # Katakana, half width
+    (0x11700, 0x1174F),  # Ahom
+    (0x16FE0, 0x18D8F),  # Ideographic marks, Tangut, Khitan
+    (0x1AFF0, 0x1B2FF),  # Kana Extended and Supplement, Nushu
+    (0x20000, 0x3FFFF),  # Han Extension B and later
+)
+
 # Planes 4 to 13 are unassigned and 15, 16 private in every Unicode version so far: separators.
-ASSIGNED_RANGES = (range(0x40000), range(0xE0000, 0xF0000))
+# The table has planes 0 to 3, then plane 14.
+NUM_LOW_PLANES = 0x40000
+ASSIGNED_RANGES = (range(NUM_LOW_PLANES), range(0xE0000, 0xF0000))
+HANGUL = range(0xAC00, 0xD7A4)
+
+# An entry of the table: the folded UTF-8 in bits 0 to 31, its length in bits 32 to 34, and flags.
+LENGTH_SHIFT = 32
+IS_ALONE = 1 << 35
+IS_DIGIT = 1 << 36
+IS_HANGUL = 1 << 37  # syllables become two or three jamo, by arithmetic
+SEPARATOR = 1 << LENGTH_SHIFT
 
 
 def fold_character(character: str) -> str:
-    r"""Return what one character becomes: word characters, "\0" (separator) or "" (a mark).
-
-    >>> [fold_character(c) for c in "A\u00e9-\u0301"]
-    ['a', 'e', '\x00', '']
-    """
+    r"""Return what one character becomes: word characters, "\0" (separator) or "" (a mark)."""
     lowered = character.lower().replace(FINAL_SIGMA, SIGMA)
     decomposed = unicodedata.normalize("NFD", lowered)
     rest = [c for c in decomposed if unicodedata.category(c)[0] != "M"]
@@ -50,85 +95,91 @@ def fold_character(character: str) -> str:
     return "\0"
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Table:
-    """Folded UTF-8 of every code point: `pool[start[c] : start[c] + length[c]]`."""
-
-    length: U8
-    start: npt.NDArray[np.int32]
-    pool: U8
-
-
-def _ascii_table() -> U8:
-    table = np.zeros(256, dtype=np.uint8)
-    for code in range(128):
-        table[code] = ord(fold_character(chr(code)))
-    return table
-
-
-ASCII_TABLE = _ascii_table()
+def is_alone(character: str) -> bool:
+    """Say whether a character is a word of its own: a letter of a script without spaces."""
+    code = ord(character)
+    if code < UNSPACED[0][0] or not any(low <= code <= high for low, high in UNSPACED):
+        return False
+    return unicodedata.category(character) in ("Lo", "Lm", "Nl")
 
 
 @functools.cache
-def _table() -> _Table:
-    """Build the table once per process (0.2 s), on the first text that is not plain ASCII."""
-    length = np.ones(MAX_CODE_POINT + 1, dtype=np.uint8)
-    start = np.zeros(MAX_CODE_POINT + 1, dtype=np.int32)
-    pool = bytearray(b"\0")
+def ascii_table() -> U64:
+    """Return the entries of ASCII only, uint64 [128]."""
+    return _frozen(np.array([_entry(code) for code in range(128)], dtype=np.uint64))
+
+
+@functools.cache
+def fold_table() -> U64:
+    """Return the entries of planes 0 to 3 and 14, uint64 [5 * 65536]."""
+    folder = cache_folder()
+    path = folder / f"fold-{UNICODE_VERSION}.npy" if folder else None
+    if path and path.exists():
+        try:
+            table = np.load(path)
+            if table.dtype == np.uint64 and table.shape == (5 << 16,):
+                return _frozen(table)
+        except (OSError, ValueError, EOFError):
+            pass  # cut short or not ours: it is made again and replaced
+    table = _frozen(_built())
+    if path:
+        file = io.BytesIO()
+        np.save(file, table)
+        keep(path, file.getvalue())
+    return table
+
+
+def _built() -> U64:
+    table = np.full(5 << 16, SEPARATOR, dtype=np.uint64)
+    index = 0
     for codes in ASSIGNED_RANGES:
         for code in codes:
-            if unicodedata.category(chr(code))[0] == "C":
-                continue  # unassigned, private, control, format, surrogate: separators
-            folded = fold_character(chr(code)).encode()
-            length[code] = len(folded)
-            if folded != b"\0":
-                start[code] = len(pool)
-                pool += folded
-    return _Table(length=length, start=start, pool=np.frombuffer(bytes(pool), dtype=np.uint8))
+            # Unassigned, private, control, format and surrogate characters are separators.
+            if unicodedata.category(chr(code))[0] != "C":
+                table[index] = _entry(code)
+            index += 1
+    return table
 
 
-def fold_utf8(data: U8, offsets: I64) -> tuple[U8, I64]:
+def _entry(code: int) -> int:
+    if code in HANGUL:
+        return IS_HANGUL
+    character = chr(code)
+    folded = fold_character(character)
+    data = folded.encode()
+    assert len(folded) <= 1, "only Hangul folds to more than one character"
+    entry = int.from_bytes(data, "little") | len(data) << LENGTH_SHIFT
+    if unicodedata.category(character) == "Nd":
+        entry |= IS_DIGIT
+    return entry | IS_ALONE if folded and is_alone(folded) else entry
+
+
+def _frozen(table: U64) -> U64:
+    table.flags.writeable = False
+    return table
+
+
+def fold_utf8(data: U8, offsets: I64, *, alone: bool = True, zero: bool = False) -> tuple[U8, I64]:
     """Fold the documents `data[offsets[i] : offsets[i + 1]]`.
 
     Args:
-        data: valid UTF-8 bytes, shape [num_bytes].
-        offsets: int64 [n + 1] into `data`, from 0 to `num_bytes`, on character boundaries.
+        data: valid UTF-8 bytes.
+        offsets: int64 [n + 1] into `data`, on character boundaries.
+        alone: set letters of scripts without spaces between separators.
+        zero: make every maximal run of decimal digits in the folded text one 0.
 
     Returns:
         Folded bytes (0 = separator; no other byte of a word is 0) and their offsets [n + 1].
     """
-    high = np.flatnonzero(data >= 0x80)
-    if high.size == 0:
-        return ASCII_TABLE[data], offsets
-    lead = high[data[high] >= 0xC0]
-    table = _table()
-    code, width = _decode(data, lead)
-    length = table.length[code]
+    from curate.kernels import folding  # numba: half a second
 
-    # Only characters outside ASCII can change the length, so only they are counted.
-    shift = np.zeros(lead.size + 1, dtype=np.int64)
-    np.cumsum(length.astype(np.int64) - width, out=shift[1:])
-    repeats = np.ones(data.size, dtype=np.uint8)
-    repeats[high] = 0
-    repeats[lead] = length
-    folded = np.repeat(ASCII_TABLE[data], repeats)
-    assert folded.size == data.size + shift[-1], "texts must be valid UTF-8"
-
-    target = lead + shift[:-1]
-    source = table.start[code]
-    for k in range(int(length.max(initial=0))):
-        chosen = np.flatnonzero(length > k)
-        folded[target[chosen] + k] = table.pool[source[chosen] + k]
-    return folded, offsets + shift[np.searchsorted(lead, offsets)]
-
-
-def _decode(data: U8, lead: I64) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
-    """Return code point and width in bytes of the characters that start at `lead`."""
-    first = data[lead].astype(np.uint32)
-    width = 2 + (first >= 0xE0).astype(np.int64) + (first >= 0xF0)
-    code = first & (np.uint32(0xFF) >> (width + 1).astype(np.uint32))
-    for k in range(1, 4):
-        chosen = np.flatnonzero(width > k)
-        tail = data[lead[chosen] + k].astype(np.uint32) & np.uint32(0x3F)
-        code[chosen] = (code[chosen] << np.uint32(6)) | tail
-    return code, width
+    here = data[offsets[0] : offsets[-1]]
+    is_ascii = here.max(initial=0) < 0x80
+    # A syllable of Hangul grows from 3 bytes to 9, and nothing grows more.
+    out = np.empty(here.size * (1 if is_ascii else 3) + folding.SLACK, dtype=np.uint8)
+    bounds = np.empty(offsets.size, dtype=np.int64)
+    data = data.view()
+    data.flags.writeable = False  # one type of array, one compiled kernel
+    table = ascii_table() if is_ascii else fold_table()
+    folding.fold_documents(data, offsets[:-1], offsets[1:], table, alone, zero, out, bounds)
+    return out[: bounds[-1]], bounds

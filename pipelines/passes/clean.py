@@ -31,7 +31,7 @@ def run(context: Context) -> Manifest:
     """Clean every shard of documents."""
     began = time.monotonic()
     collected = context.manifests["collect"]
-    settings = context.recipe.clean.model_dump(mode="json")
+    settings = context.recipe.clean.revisions
     code = code_digest(__name__, *submodules(cleaning))
     jobs = [
         PartJob(part_key(code, settings, shard.sha256), clean_shard, (shard, settings))

@@ -1,96 +1,372 @@
 """Deduplicate: documents -> verified duplicate edges and clusters; nobody is dropped here.
 
-`sketch` works per shard (exact hash, LSH band keys). `join` works over all of them: identical
-normalised texts are joined to their smallest id; of each such class one member goes on to the
-near-duplicate candidates, whose exact shingle Jaccard is then computed from their texts. The
-ordinals it works with are ranks of the document ids, so files and workers leave no trace.
+Stages, each a set of independent jobs whose results are kept:
+
+    sketch    per shard   exact hash and band keys of every document, as sorted runs
+    exact     per range   documents of one normalised text -> edges; one of each class goes on
+    near      per range   documents that share a band key -> candidate pairs
+    reband    per shard   documents of crowded buckets get more, finer bands; then `near` again
+    shingle   per shard   shingle sets of the documents that stand in a candidate pair
+    verify    per range   exact similarity of every pair, once -> edges
+    cluster   once        connected components, for ids and statistics
+    write     per range   the table `duplicates`
+
+Ranges are of hashed keys, so they are even, and `max_rows` of them are in memory at a time.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-
 from curate.corpus.errors import InputError
-from curate.corpus.identity import ids_to_numpy
+from curate.corpus.identity import fingerprint
 from curate.corpus.manifest import Manifest, conserve
-from curate.corpus.schema import SCHEMAS
-from curate.corpus.shard import Shard, iter_batches, read_shard
-from curate.dedup.candidates import candidate_pairs
-from curate.dedup.clusters import components
-from curate.dedup.exact import normalised_hashes
-from curate.dedup.minhash import MinHashScheme, band_keys, signatures
-from curate.dedup.verify import jaccard
-from curate.kernels.words import ngram_hashes, unique_sorted, word_hashes
+from curate.corpus.shard import Shard
+from curate.dedup.minhash import MinHashScheme
+from curate.dedup.runs import ranges
+from curate.kernels.shingles import Shingling
 from pipelines.digest import code_digest
+from pipelines.passes import joining, lines, measured, sketching, verifying
 from pipelines.passes.base import (
     Context,
     PartJob,
     Parts,
-    Workspace,
+    add_counts,
     finish,
     part_key,
     run_parts,
     tables_of,
 )
+from pipelines.passes.joining import Layout
+from pipelines.recipe import Recipe
 from pipelines.sections import Near
+from pipelines.store import Store, Version
 
-__all__ = ["join_sketches", "run", "sketch_shard"]
+__all__ = ["outside_version", "run", "scheme_of"]
 
 _MIN_CANDIDATES = 1000  # below this the share that verifies says nothing
+_MAX_ROWS = 2_000_000  # of a range: some 200 MiB with everything that is made of them
+_MAX_BYTES = 128 << 20  # of shingle sets, or of clusters, before they leave memory
+_FINER_BANDS, _FINER_ROWS = 5, 2  # times those of the recipe, for crowded buckets
+_CURVE = range(50, 101, 5)
+
+
+def scheme_of(near: Near) -> MinHashScheme:
+    """Return the MinHash scheme that a recipe asks for."""
+    if near.like is not None:
+        return MinHashScheme.named(near.like, max_document_bytes=near.max_document_bytes)
+    width, unit = near.shingle.split()
+    return MinHashScheme(
+        shingling=Shingling(
+            unit=unit,
+            width=int(width),
+            numbers=near.numbers,
+            max_document_bytes=near.max_document_bytes,
+        ),
+        bands=near.bands,
+        rows=near.rows,
+    )
+
+
+def outside_version(store: Store, recipe: Recipe) -> Version | None:
+    """Return the corpus version whose documents count as kept already.
+
+    Raises:
+        InputError: there is none of that name, or it is this corpus without a version.
+    """
+    name = recipe.deduplicate.against
+    if name is None:
+        return None
+    if name == recipe.name:
+        raise InputError(
+            f"deduplicate.against: {name} is this corpus itself; say which version stays as it is, "
+            f"for example {name}@1"
+        )
+    return store.find(name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Setting:
+    """What all stages share."""
+
+    context: Context
+    code: str
+    layout: Layout
+    documents: tuple[Shard, ...]  # own first, in the order of the layout
+
+    def stage(
+        self, name: str, jobs: Iterable[tuple[Any, Callable[..., Parts], tuple[Any, ...]]]
+    ) -> list[Parts]:
+        """Run jobs given as (what decides their result, function, arguments)."""
+        todo = [
+            PartJob(
+                part_key(self.code, [name, settings], *_content(arguments)), function, arguments
+            )
+            for settings, function, arguments in jobs
+        ]
+        return run_parts(self.context, "deduplicate", name, todo)
+
+
+def _content(arguments: Iterable[Any]) -> list[str]:
+    """Return the digests of all shards among arguments."""
+    found: list[str] = []
+    for argument in arguments:
+        if isinstance(argument, Shard):
+            found.append(argument.sha256)
+        elif isinstance(argument, Layout):
+            found += [fingerprint(*(s.sha256 for s in argument.sketches)), str(argument.num_own)]
+        elif isinstance(argument, tuple) and argument and isinstance(argument[0], Shard):
+            found.append(fingerprint(*(shard.sha256 for shard in argument)))
+        elif isinstance(argument, tuple):
+            found.append(f"empty {len(argument)}")
+    return found
 
 
 def run(context: Context) -> Manifest:
     """Find exact and near duplicates."""
     began = time.monotonic()
-    cleaned = context.manifests["clean"]
     asked = context.recipe.deduplicate
+    cleaned = context.manifests["clean"]
+    own = cleaned.tables["documents"]
+    other = outside_version(context.store, context.recipe)
+    outside, verdicts = _outside(context, other)
+    documents = (*own, *outside)
     code = code_digest(__name__)
-    near = asked.near.model_dump(mode="json") if asked.near else None
-    sketch = {
-        "near": {k: near[k] for k in ("shingle", "bands", "rows")} if near else None,
-        "seed": 1,
-    }
-    jobs = [
-        PartJob(part_key(code, sketch, shard.sha256), sketch_shard, (shard, near))
-        for shard in cleaned.tables["documents"]
-    ]
-    sketches = run_parts(context, "deduplicate", "sketch", jobs)
-    sketched = tables_of(sketches, "sketches")["sketches"]
-    conserve(context.store.storage, "deduplicate", cleaned.tables["documents"], sketched)
-    settings = {"exact": asked.exact, "near": near}
-    key = part_key(
-        code, settings, *(shard.sha256 for shard in (*sketched, *cleaned.tables["documents"]))
+    scheme = scheme_of(asked.near) if asked.near else None
+
+    sketch_settings = {"exact": asked.exact, "scheme": scheme.to_dict() if scheme else None}
+    sketches = run_parts(
+        context,
+        "deduplicate",
+        "sketch",
+        [
+            PartJob(
+                part_key(code, sketch_settings, shard.sha256),
+                sketching.sketch_shard,
+                (shard, asked.exact, scheme),
+            )
+            for shard in documents
+        ],
     )
-    job = PartJob(key, join_sketches, (sketched, cleaned.tables["documents"], settings))
-    (joined,) = run_parts(context, "deduplicate", "join", [job])
-    _guard(joined.counts, asked.guardrails.cluster_size, asked.guardrails.verified_share)
-    scheme = _scheme(asked.near)
+    heads = tuple(part.tables["sketches"][0] for part in sketches)
+    conserve(context.store.storage, "deduplicate", documents, heads)
+    layout = Layout(sketches=heads, num_own=sum(shard.rows for shard in own))
+    setting = _Setting(context=context, code=code, layout=layout, documents=documents)
+
+    masks = _mask_outside(setting, verdicts)
+    exact, masks, counts = (
+        _exact(setting, sketches, masks) if asked.exact else ((), masks, {"exact": 0})
+    )
+    near: tuple[Shard, ...] = ()
+    crowds: tuple[Shard, ...] = ()
+    shingles: tuple[Shard, ...] = ()
+    if asked.near and scheme:
+        near, crowds, shingles, found = _near(setting, sketches, masks, asked.near, scheme)
+        counts |= found
+    duplicates, found = _write(setting, exact, near, str(other) if other else None)
+    counts |= found
+    counts["documents"] = layout.num_own
+    counts |= add_counts(sketches[: len(own)])
+    _guard(counts, asked.guardrails.cluster_size, asked.guardrails.verified_share)
+    cut = lines.fit(context, own, duplicates)
     manifest = Manifest(
         name="deduplicate",
-        settings=settings,
+        settings={
+            "exact": asked.exact,
+            "near": asked.near.model_dump(mode="json") if asked.near else None,
+            "against": str(other) if other else None,
+        },
         code=code,
         parents={"clean": cleaned.fingerprint},
-        tables=tables_of([joined], "duplicates"),
-        counts=joined.counts,
-        info={
-            "scheme": scheme.to_dict() if scheme else None,
-            "s_curve": [
-                [j / 100, round(float(scheme.s_curve(j / 100)), 6)] for j in range(50, 101, 5)
-            ]
-            if scheme
-            else [],
+        tables={
+            "duplicates": duplicates,
+            "crowds": crowds,
+            "shingles": shingles if crowds else (),
+            **(cut.tables if cut else {}),
         },
+        counts={**counts, **(cut.counts if cut else {})},
+        info=_info(context, own, duplicates, asked.near, scheme, other)
+        | dict(cut.info if cut else {}),
     )
     return finish(context, manifest, began)
 
 
-def _scheme(near: Near | None) -> MinHashScheme | None:
-    if near is None:
-        return None
-    return MinHashScheme(shingle_words=near.shingle_words, bands=near.bands, rows=near.rows)
+def _info(
+    context: Context,
+    documents: tuple[Shard, ...],
+    duplicates: tuple[Shard, ...],
+    near: Near | None,
+    scheme: MinHashScheme | None,
+    other: Version | None,
+) -> dict[str, Any]:
+    info: dict[str, Any] = {
+        "scheme": None,
+        "s_curve": [],
+        "measured": None,
+        "against": {"corpus": str(other)} if other else None,
+    }
+    if near and scheme:
+        info["scheme"] = scheme.to_dict()
+        info["s_curve"] = [[j / 100, round(scheme.s_curve(j / 100), 6)] for j in _CURVE]
+        if near.sample:
+            info["measured"] = measured.run(
+                context, documents, duplicates, scheme, near.threshold, near.similarity, near.sample
+            )
+    return info
+
+
+def _outside(
+    context: Context, other: Version | None
+) -> tuple[tuple[Shard, ...], tuple[Shard, ...]]:
+    """Return the documents and verdicts of the corpus that is compared against."""
+    if other is None:
+        return (), ()
+    store = context.store
+    return (
+        store.get_manifest("clean", other.manifests["clean"]).tables["documents"],
+        store.get_manifest("judge", other.manifests["judge"]).tables["verdicts"],
+    )
+
+
+def _mask_outside(setting: _Setting, verdicts: tuple[Shard, ...]) -> tuple[Shard, ...]:
+    if not verdicts:
+        return ()
+    layout = setting.layout
+    size = (layout.num_own, layout.num_docs)
+    parts = setting.stage("outside", [(size, joining.mask_outside, (*size, verdicts))])
+    return tables_of(parts, "mask")["mask"]
+
+
+def _exact(
+    setting: _Setting, sketches: Sequence[Parts], masks: tuple[Shard, ...]
+) -> tuple[tuple[Shard, ...], tuple[Shard, ...], dict[str, int]]:
+    """Return the exact edges, and who goes on to the near ones."""
+    layout = setting.layout
+    runs = _all(sketches, "exact_runs")
+    parts = setting.stage(
+        "exact",
+        [
+            (which, joining.exact_range, (runs, which, layout, masks))
+            for which in ranges(layout.num_docs, _MAX_ROWS)
+        ],
+    )
+    tables = tables_of(parts, "edges", "shut")
+    if tables["shut"]:
+        size = layout.num_docs
+        job = (size, joining.mask_all, (size, tables["shut"], masks))
+        masks = tables_of(setting.stage("mask", [job]), "mask")["mask"]
+    return tables["edges"], masks, add_counts(parts)
+
+
+def _all(parts: Sequence[Parts], table: str) -> tuple[Shard, ...]:
+    """Return a table's shards, one for each part, empty ones too: their place says whose it is."""
+    return tuple(part.tables[table][0] for part in parts)
+
+
+def _near(
+    setting: _Setting,
+    sketches: Sequence[Parts],
+    masks: tuple[Shard, ...],
+    near: Near,
+    scheme: MinHashScheme,
+) -> tuple[tuple[Shard, ...], tuple[Shard, ...], tuple[Shard, ...], dict[str, int]]:
+    """Return near edges, crowds, shingle sets and counts."""
+    layout = setting.layout
+    first, counts = _join(setting, _all(sketches, "band_runs"), masks, near, level=1)
+    found = list(first)
+    crowds: tuple[Shard, ...] = ()
+    crowded = tables_of(first, "crowded")["crowded"]
+    counts["hot_documents"] = 0
+    if crowded:
+        finer = replace(scheme, bands=_FINER_BANDS * scheme.bands, rows=_FINER_ROWS * scheme.rows)
+        bands = setting.stage(
+            "reband",
+            [
+                ([base, finer.to_dict()], sketching.sketch_crowded, (shard, base, crowded, finer))
+                for shard, base in zip(setting.documents, layout.bases.tolist(), strict=False)
+            ],
+        )
+        counts |= add_counts(bands)
+        second, again = _join(setting, _all(bands, "band_runs"), masks, near, level=2)
+        counts["crowded_buckets"] = again["hot_buckets"]
+        found += second
+        crowds = tables_of(second, "crowds")["crowds"]
+    tables = tables_of(found, "pairs", "wanted")
+    if not tables["pairs"]:
+        return (), crowds, (), {**counts, "candidates": 0, "near": 0}
+    wanted = tables["wanted"]
+    shingled = setting.stage(
+        "shingle",
+        [
+            (
+                [base, scheme.shingling.to_dict()],
+                sketching.shingle_shard,
+                (shard, base, wanted, scheme.shingling),
+            )
+            for shard, base in zip(setting.documents, layout.bases.tolist(), strict=False)
+        ],
+    )
+    shingles = _all(shingled, "shingles")
+    asked = (near.threshold, near.similarity, _MAX_BYTES)
+    verified = setting.stage(
+        "verify",
+        [
+            (
+                [which, *asked],
+                verifying.verify_range,
+                (tables["pairs"], which, layout, shingles, *asked),
+            )
+            for which in ranges(sum(shard.rows for shard in tables["pairs"]), _MAX_ROWS)
+        ],
+    )
+    return tables_of(verified, "edges")["edges"], crowds, shingles, counts | add_counts(verified)
+
+
+def _join(
+    setting: _Setting,
+    runs: tuple[Shard, ...],
+    masks: tuple[Shard, ...],
+    near: Near,
+    *,
+    level: int,
+) -> tuple[list[Parts], dict[str, int]]:
+    parts = setting.stage(
+        f"near {level}",
+        [
+            (
+                [which, near.max_bucket, level],
+                joining.near_range,
+                (runs, which, setting.layout, masks, near.max_bucket, level),
+            )
+            for which in ranges(sum(shard.rows for shard in runs), _MAX_ROWS)
+        ],
+    )
+    return parts, add_counts(parts)
+
+
+def _write(
+    setting: _Setting, exact: tuple[Shard, ...], near: tuple[Shard, ...], against: str | None
+) -> tuple[tuple[Shard, ...], dict[str, int]]:
+    """Return the table `duplicates`, and the counts of clusters."""
+    edges = (*exact, *near)
+    if not edges:
+        return (), {"clusters": 0, "clustered_documents": 0, "largest_cluster": 1}
+    clustered = setting.stage("cluster", [([], verifying.find_clusters, (edges, _MAX_BYTES))])
+    clusters = tables_of(clustered, "clusters")["clusters"]
+    num_edges = sum(shard.rows for shard in edges)
+    written = setting.stage(
+        "write",
+        [
+            (
+                [which, against],
+                verifying.write_range,
+                (exact, near, which, clusters, setting.layout, against),
+            )
+            for which in ranges(num_edges, _MAX_ROWS)
+        ],
+    )
+    return tables_of(written, "duplicates")["duplicates"], add_counts(clustered)
 
 
 def _guard(
@@ -104,7 +380,7 @@ def _guard(
             "`preceptor table CORPUS duplicates` of a smaller run, or raise "
             "`deduplicate.guardrails.cluster_size`"
         )
-    candidates, verified = counts["candidates"], counts["near"]
+    candidates, verified = counts.get("candidates", 0), counts.get("near", 0)
     if (
         verified_share is not None
         and candidates >= _MIN_CANDIDATES
@@ -115,177 +391,3 @@ def _guard(
             f"share {verified_share}; "
             "use more rows per band, or lower `deduplicate.guardrails.verified_share`"
         )
-
-
-def _sketch_schema(scheme: MinHashScheme | None) -> Any:
-    """Return the schema of `sketches`; without a scheme there are no band keys."""
-    fields = [pa.field(name, pa.binary(16), nullable=False) for name in ("doc_id", "exact")]
-    if scheme is not None:
-        fields.append(pa.field("shingles", pa.int64(), nullable=False))
-        fields.append(pa.field("bands", pa.list_(pa.uint64(), scheme.bands), nullable=False))
-    return pa.schema(fields)
-
-
-def sketch_shard(workspace: Workspace, shard: Shard, near: Mapping[str, Any] | None) -> Parts:
-    """Job: exact hash and band keys of one shard's documents."""
-    scheme = _scheme(Near.model_validate(near)) if near else None
-    schema = _sketch_schema(scheme)
-    with workspace.writer("sketches", schema) as writer:
-        for batch in iter_batches(workspace.storage, shard, ["doc_id", "text"]):
-            texts = batch.column("text")
-            columns = {"doc_id": batch.column("doc_id"), "exact": normalised_hashes(texts)}
-            if scheme is not None:
-                words = word_hashes(texts)
-                shingles, offsets = unique_sorted(*ngram_hashes(*words, scheme.shingle_words))
-                keys = band_keys(signatures(shingles, offsets, scheme), scheme)
-                flat = pa.array(keys.reshape(-1), pa.uint64())
-                columns["shingles"] = pa.array(np.diff(offsets))
-                columns["bands"] = pa.FixedSizeListArray.from_arrays(
-                    flat, type=schema.field("bands").type
-                )
-            writer.write(pa.table(columns, schema=schema))
-        return Parts({"sketches": [writer.commit()]})
-
-
-def join_sketches(
-    workspace: Workspace,
-    sketches: Sequence[Shard],
-    documents: Sequence[Shard],
-    settings: Mapping[str, Any],
-) -> Parts:
-    """Job: join all sketches into verified edges and clusters."""
-    storage = workspace.storage
-    table = pa.concat_tables([read_shard(storage, shard) for shard in sketches])
-    order = _order(ids_to_numpy(table["doc_id"]))
-    table = table.take(pa.array(order)).combine_chunks()
-    num_docs = table.num_rows
-    twins = (
-        _exact_pairs(ids_to_numpy(table["exact"]))
-        if settings["exact"]
-        else np.empty((0, 2), dtype=np.int64)
-    )
-    near, candidates, capped = np.empty((0, 2), dtype=np.int64), 0, 0
-    scores = np.empty(0)
-    if settings["near"]:
-        asked = Near.model_validate(settings["near"])
-        eligible = table["shingles"].to_numpy() > 0
-        eligible[twins[:, 1]] = False  # the class goes on by its smallest id
-        keys = _values(table["bands"], asked.bands)
-        found = candidate_pairs(keys, eligible, asked.max_bucket)
-        scores = _verify(workspace, documents, order, found.pairs, asked.shingle_words)
-        good = scores >= asked.threshold
-        near, scores = found.pairs[good], scores[good]
-        candidates, capped = len(found.pairs), int(found.num_capped_buckets)
-    edges = np.concatenate([twins, near])
-    labels = components(num_docs, edges)
-    sizes = np.bincount(labels, minlength=num_docs)
-    largest = int(sizes.max(initial=0))
-    written = _write(workspace, table["doc_id"], twins, near, scores, labels, sizes)
-    counts = {
-        "documents": num_docs,
-        "exact": len(twins),
-        "candidates": candidates,
-        "near": len(near),
-        "capped_buckets": capped,
-        "clusters": int((sizes > 1).sum()),
-        "clustered_documents": int(sizes[sizes > 1].sum()),
-        "largest_cluster": largest,
-    }
-    return Parts({"duplicates": written}, counts)
-
-
-def _order(ids: np.ndarray) -> np.ndarray:
-    """Return the permutation that sorts ids as byte strings."""
-    big = ids.astype("<u8").view(">u8").reshape(ids.shape)
-    return np.lexsort((big[:, 1], big[:, 0]))
-
-
-def _values(column: Any, width: int) -> np.ndarray:
-    flat = (
-        np.concatenate([chunk.flatten().to_numpy() for chunk in column.chunks])
-        if column.num_chunks
-        else np.empty(0)
-    )
-    return flat.reshape(-1, width).astype(np.uint64, copy=False)
-
-
-def _exact_pairs(hashes: np.ndarray) -> np.ndarray:
-    """Return [smallest ordinal of the class, other member] for every class of equal hashes."""
-    order = np.lexsort((np.arange(len(hashes)), hashes[:, 1], hashes[:, 0]))
-    ordered = hashes[order]
-    new = (
-        np.concatenate([[True], (ordered[1:] != ordered[:-1]).any(axis=1)])
-        if len(order)
-        else np.empty(0, dtype=bool)
-    )
-    first = order[new][np.cumsum(new) - 1] if len(order) else order
-    pairs = (
-        np.stack([first[~new], order[~new]], axis=1)
-        if len(order)
-        else np.empty((0, 2), dtype=np.int64)
-    )
-    return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
-
-
-def _verify(
-    workspace: Workspace,
-    documents: Sequence[Shard],
-    order: np.ndarray,
-    pairs: np.ndarray,
-    width: int,
-) -> np.ndarray:
-    """Return the exact shingle Jaccard of candidate pairs, from their texts."""
-    if not len(pairs):
-        return np.empty(0)
-    wanted = np.unique(pairs)
-    rank = np.empty(len(order), dtype=np.int64)
-    rank[order] = np.arange(len(order))  # position in the files -> ordinal
-    is_wanted = np.zeros(len(order), dtype=bool)
-    is_wanted[wanted] = True
-    position, ordinals, hashes, lengths = 0, [], [], []
-    for shard in documents:
-        for batch in iter_batches(workspace.storage, shard, ["text"]):
-            here = rank[position : position + batch.num_rows]
-            position += batch.num_rows
-            mask = is_wanted[here]
-            if mask.any():
-                texts = batch.column("text").filter(pa.array(mask))
-                shingles, offsets = unique_sorted(*ngram_hashes(*word_hashes(texts), width))
-                ordinals.append(here[mask])
-                hashes.append(shingles)
-                lengths.append(np.diff(offsets))
-    local = np.full(len(order), -1, dtype=np.int64)
-    local[np.concatenate(ordinals)] = np.arange(len(wanted))
-    offsets = np.concatenate([[0], np.cumsum(np.concatenate(lengths))]).astype(np.int64)
-    return np.asarray(jaccard(local[pairs], np.concatenate(hashes), offsets))
-
-
-def _write(
-    workspace: Workspace,
-    ids: Any,
-    twins: np.ndarray,
-    near: np.ndarray,
-    scores: np.ndarray,
-    labels: np.ndarray,
-    sizes: np.ndarray,
-) -> list[Shard]:
-    edges = np.concatenate([twins, near])
-    kinds = np.array(["exact"] * len(twins) + ["near"] * len(near), dtype=object)
-    values = np.concatenate([np.ones(len(twins)), scores])
-    order = np.lexsort((edges[:, 1], edges[:, 0]))
-    edges, kinds, values = edges[order], kinds[order], values[order]
-    cluster = labels[edges[:, 0]]
-    table = pa.table(
-        {
-            "doc_id": ids.take(pa.array(edges[:, 1])),
-            "twin_id": ids.take(pa.array(edges[:, 0])),
-            "kind": pa.array(kinds, pa.string()),
-            "jaccard": pa.array(values, pa.float64()),
-            "cluster_id": ids.take(pa.array(cluster)),
-            "cluster_size": pa.array(sizes[cluster], pa.int64()),
-        },
-        schema=SCHEMAS["duplicates"],
-    )
-    with workspace.writer("duplicates") as writer:
-        writer.write(table)
-        return [writer.commit()]

@@ -10,15 +10,12 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 
 from curate.corpus.errors import InputError
 from curate.corpus.identity import fingerprint
 from curate.corpus.manifest import Manifest, conserve
 from curate.corpus.schema import SCHEMAS
 from curate.corpus.shard import Shard, read_shard
-from curate.dedup.survivors import survivors
-from curate.rules.order import parse_order
 from curate.rules.ruleset import RuleSet, build_rules
 from curate.rules.verdict import evaluate, margins
 from curate.signals.registry import available_columns
@@ -35,6 +32,7 @@ from pipelines.passes.base import (
     tables_of,
 )
 from pipelines.passes.splits import draw_splits
+from pipelines.passes.twins import Survival, ordinals, read_twins, survive
 from pipelines.recipe import Recipe
 from pipelines.store import Store
 
@@ -75,6 +73,10 @@ def run(context: Context) -> Manifest:
         "corpus": recipe.name,
         "rules": rules.to_dict(),
         "keep": recipe.deduplicate.keep,
+        "scope": recipe.deduplicate.scope,
+        "priority": recipe.deduplicate.priority,
+        "spared": recipe.deduplicate.exempt,
+        "near": _near(manifests["deduplicate"].settings["near"]),
         "source_loss": recipe.deduplicate.guardrails.source_loss,
         "contamination": {"overlap": ngram.overlap, "action": recipe.decontaminate.action},
         "split": recipe.split.model_dump(mode="json"),
@@ -84,6 +86,8 @@ def run(context: Context) -> Manifest:
         "documents": manifests["collect"].tables["documents"],
         "signals": manifests["measure"].tables["signals"],
         "duplicates": manifests["deduplicate"].tables["duplicates"],
+        "crowds": manifests["deduplicate"].tables["crowds"],
+        "shingles": manifests["deduplicate"].tables["shingles"],
         "contamination": manifests["decontaminate"].tables["contamination"],
     }
     case = part_key(
@@ -96,7 +100,7 @@ def run(context: Context) -> Manifest:
         (evidence, settings, recipe.rules.model_dump(mode="json"), earlier),
     )
     (parts,) = run_parts(context, "judge", "verdicts", [job])
-    tables = tables_of([parts], "verdicts")
+    tables = tables_of([parts], "verdicts", "demanded")
     conserve(
         context.store.storage, "judge", manifests["clean"].tables["documents"], tables["verdicts"]
     )
@@ -113,6 +117,10 @@ def run(context: Context) -> Manifest:
         info={**parts.info, "case": case},
     )
     return finish(context, manifest, began)
+
+
+def _near(asked: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    return {name: asked[name] for name in ("threshold", "similarity")} if asked else None
 
 
 def _earlier(store: Store, corpus: str, case: str) -> tuple[Shard, ...]:
@@ -163,19 +171,16 @@ def judge_all(
     standing = _all_true(passed, frame.height)
     for mask in dropping.values():
         standing &= ~mask
-    edges = _edges(workspace, evidence["duplicates"], frame)
-    rank = _rank(frame, settings["keep"])
-    exact, near, kept_by = survivors(
-        rank, standing, exact=edges["exact"], near=edges["near"], jaccard=edges["jaccard"]
-    )
-    kept = standing & ~exact & ~near
+    twins = read_twins(workspace, evidence["duplicates"], frame)
+    survival = survive(workspace, evidence, frame, standing, twins, settings)
+    kept = standing & ~survival.exact & ~survival.near
     ids = frame["doc_id"]
     reasons = {name: ~passed[name].to_numpy() for name in passed.columns}
     reasons |= {f"contaminated:{name}": mask for name, mask in dropping.items()}
-    reasons |= {"duplicate:exact": exact, "duplicate:near": near}
-    _guard_sources(frame["source"], near & standing, settings["source_loss"])
-    cluster = ids.gather(edges["labels"])
-    splits, sticky = draw_splits(workspace.storage, ids, edges["labels"], settings, earlier)
+    reasons |= {"duplicate:exact": survival.exact, "duplicate:near": survival.near}
+    _guard_sources(frame["source"], survival.near & standing, settings["source_loss"])
+    cluster = ids.gather(twins.labels)
+    splits, sticky = draw_splits(workspace.storage, ids, twins.labels, settings, earlier)
     verdicts = pl.DataFrame(
         {
             "doc_id": ids,
@@ -183,7 +188,7 @@ def judge_all(
             "source": frame["source"],
             "kept": pl.Series(kept),
             "reasons": _reasons(reasons, frame.height),
-            "kept_id": _gather_or_null(ids, kept_by),
+            "kept_id": _gather_or_null(pl.concat([ids, twins.outside]), survival.kept_by),
             "cluster_id": cluster,
             "split": splits,
             "margins": _margins(rules, frame),
@@ -196,6 +201,7 @@ def judge_all(
         "kept": int(kept.sum()),
         "dropped": int((~kept).sum()),
         "sticky_splits": sticky,
+        "crowded_unverified": survival.unreached,
     }
     counts |= {f"reason:{name}": int(mask.sum()) for name, mask in reasons.items()}
     counts |= {
@@ -207,7 +213,24 @@ def judge_all(
         f"split:{name}": int((kept & (splits == name).to_numpy()).sum())
         for name in ("train", "validation", "test")
     }
-    return Parts({"verdicts": shards}, counts, {"kept": digests})
+    tables = {"verdicts": shards, "demanded": _write_demanded(workspace, ids, survival)}
+    return Parts(tables, counts, {"kept": digests})
+
+
+def _write_demanded(workspace: Workspace, ids: pl.Series, survival: Survival) -> list[Shard]:
+    """Write the edges that were verified on demand, in the order of (twin_id, doc_id)."""
+    if not len(survival.demanded):
+        return []
+    edges = pl.DataFrame(
+        {
+            "doc_id": ids.gather(survival.demanded[:, 1]),
+            "twin_id": ids.gather(survival.demanded[:, 0]),
+            "jaccard": survival.jaccard,
+        }
+    )
+    with workspace.writer("demanded") as writer:
+        writer.write(edges.sort("twin_id", "doc_id").to_arrow().cast(SCHEMAS["demanded"]))
+        return [writer.commit()]
 
 
 def _load(workspace: Workspace, evidence: Mapping[str, Sequence[Shard]]) -> pl.DataFrame:
@@ -232,16 +255,6 @@ def _all_true(passed: pl.DataFrame, height: int) -> np.ndarray:
     return standing
 
 
-def _ordinals(frame: pl.DataFrame, ids: pl.Series) -> np.ndarray:
-    """Return the row of each id in the frame."""
-    rows = pl.DataFrame({"doc_id": frame["doc_id"], "row": np.arange(frame.height)})
-    joined = pl.DataFrame({"doc_id": ids}).join(
-        rows, on="doc_id", how="left", maintain_order="left"
-    )
-    assert joined["row"].null_count() == 0, "evidence names a document that does not exist"
-    return joined["row"].to_numpy()
-
-
 def _contaminated(
     workspace: Workspace, shards: Sequence[Shard], frame: pl.DataFrame, settings: Mapping[str, Any]
 ) -> dict[str, np.ndarray]:
@@ -253,47 +266,10 @@ def _contaminated(
             "benchmark", maintain_order=True
         ):
             mask = masks.setdefault(str(name), np.zeros(frame.height, dtype=bool))
-            at = _ordinals(frame, group["doc_id"])
+            at = ordinals(frame["doc_id"], group["doc_id"])
             check_text_hash("decontaminate", frame["text_hash"].gather(at), group["text_hash"])
             mask[at] = True
     return dict(sorted(masks.items()))
-
-
-def _edges(
-    workspace: Workspace, shards: Sequence[Shard], frame: pl.DataFrame
-) -> dict[str, np.ndarray]:
-    """Return the verified edges as row numbers, and every row's cluster label (a row number)."""
-    labels = np.arange(frame.height)
-    empty = np.empty((0, 2), dtype=np.int64)
-    tables = [read_shard(workspace.storage, shard) for shard in shards]
-    if not tables:
-        return {"exact": empty, "near": empty, "jaccard": np.empty(0), "labels": labels}
-    edges = pl.DataFrame(pl.from_arrow(pa.concat_tables(tables)))
-    left, right = _ordinals(frame, edges["twin_id"]), _ordinals(frame, edges["doc_id"])
-    pairs = np.stack([left, right], axis=1)
-    is_exact = (edges["kind"] == "exact").to_numpy()
-    cluster = _ordinals(frame, edges["cluster_id"])
-    labels[left], labels[right] = cluster, cluster
-    return {
-        "exact": pairs[is_exact],
-        "near": pairs[~is_exact],
-        "jaccard": edges["jaccard"].to_numpy()[~is_exact],
-        "labels": labels,
-    }
-
-
-def _rank(frame: pl.DataFrame, keep: str) -> np.ndarray:
-    """Return each row's place in the keep order, 0 for the most wanted."""
-    order = parse_order(keep, available_columns())
-    columns = [name for name, _ in order]
-    ordered = (
-        frame.select(*columns)
-        .with_row_index("row")
-        .sort(columns, descending=[down for _, down in order], nulls_last=True, maintain_order=True)
-    )
-    rank = np.empty(frame.height, dtype=np.int64)
-    rank[ordered["row"].to_numpy()] = np.arange(frame.height)
-    return rank
 
 
 def _reasons(reasons: Mapping[str, np.ndarray], height: int) -> pl.Series:

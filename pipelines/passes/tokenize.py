@@ -2,12 +2,12 @@
 
 The tokenizer is a fitted artefact: trained once on a byte-weighted sample of the sources' training
 documents (never on a mixture), pinned, and used until a refit is asked for. A shard's key holds
-its documents and which of them are kept, so a changed threshold encodes only the shards it
-touches, and a new mixture none.
+its documents, which of them are kept and the lines that are cut from them, so a changed threshold
+encodes only the shards it touches, and a new mixture none.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.corpus.errors import InputError
+from curate.corpus.errors import InputError, IntegrityError
 from curate.corpus.identity import canonical_json, fingerprint
 from curate.corpus.manifest import Manifest, conserve
 from curate.corpus.shard import Shard, iter_batches, read_shard
+from curate.corpus.storage import Storage
+from curate.tokens.cuts import cut_spans
 from curate.tokens.shards import token_schema, token_table
 from curate.tokens.tokenizer import (
     encode,
@@ -34,6 +36,7 @@ from pipelines.passes.base import (
     Parts,
     Workspace,
     add_counts,
+    check_text_hash,
     finish,
     part_key,
     run_parts,
@@ -50,15 +53,16 @@ def run(context: Context) -> Manifest:
     cleaned, judged = context.manifests["clean"], context.manifests["judge"]
     code = code_digest(__name__)
     documents, verdicts = cleaned.tables["documents"], judged.tables["verdicts"]
-    tokenizer = _tokenizer(context, code, documents, verdicts)
+    cuts = _cuts(context.manifests["deduplicate"], len(documents))
+    tokenizer = _tokenizer(context, code, documents, verdicts, cuts)
     kept = judged.info["kept"]
     jobs = [
         PartJob(
-            part_key(code, {}, shard.sha256, digest, tokenizer["sha256"]),
+            part_key(code, {}, shard.sha256, digest, tokenizer["sha256"], *_content(cut)),
             encode_shard,
-            (shard, verdict, tokenizer),
+            (shard, verdict, tokenizer, cut),
         )
-        for shard, verdict, digest in zip(documents, verdicts, kept, strict=True)
+        for shard, verdict, digest, cut in zip(documents, verdicts, kept, cuts, strict=True)
     ]
     parts = run_parts(context, "tokenize", "encode", jobs)
     tables = tables_of(parts, "tokens")
@@ -69,7 +73,7 @@ def run(context: Context) -> Manifest:
         name="tokenize",
         settings={"tokenizer": context.recipe.tokenize.tokenizer.model_dump(mode="json")},
         code=code,
-        parents={"clean": cleaned.fingerprint, "judge": judged.fingerprint},
+        parents={name: context.manifests[name].fingerprint for name in _parents(cuts)},
         tables=tables,
         counts=counts,
         info={
@@ -80,8 +84,30 @@ def run(context: Context) -> Manifest:
     return finish(context, manifest, began)
 
 
+def _cuts(deduplicated: Manifest, num_shards: int) -> list[Shard | None]:
+    """Return for each shard of documents the lines to cut from it, None where there are none."""
+    cuts: list[Shard | None] = [None] * num_shards
+    found = deduplicated.tables.get("cuts", ())
+    for number, shard in zip(deduplicated.info.get("cut_documents", ()), found, strict=True):
+        cuts[number] = shard
+    return cuts
+
+
+def _content(*cuts: Shard | None) -> list[str]:
+    """Return what the cuts add to a part's key."""
+    return [f"cuts:{shard.sha256}" for shard in cuts if shard is not None]
+
+
+def _parents(cuts: Sequence[Shard | None]) -> list[str]:
+    return ["clean", *(["deduplicate"] if _content(*cuts) else []), "judge"]
+
+
 def _tokenizer(
-    context: Context, code: str, documents: Sequence[Shard], verdicts: Sequence[Shard]
+    context: Context,
+    code: str,
+    documents: Sequence[Shard],
+    verdicts: Sequence[Shard],
+    cuts: Sequence[Shard | None],
 ) -> dict[str, Any]:
     """Return {path, sha256, vocab_size, specials} of the tokenizer in use."""
     spec = context.recipe.tokenize.tokenizer
@@ -102,8 +128,9 @@ def _tokenizer(
     length = pins.length()
     if length and not context.refit:
         return dict(pins.read(length)["tokenizer"])
-    content = [shard.sha256 for shard in (*documents, *verdicts)]
-    job = PartJob(part_key(code, wanted, *content), fit_tokenizer, (documents, verdicts, wanted))
+    content = [*(shard.sha256 for shard in (*documents, *verdicts)), *_content(*cuts)]
+    arguments = (documents, verdicts, wanted, cuts)
+    job = PartJob(part_key(code, wanted, *content), fit_tokenizer, arguments)
     (fitted,) = run_parts(context, "tokenize", "fit", [job])
     tokenizer = dict(fitted.info["tokenizer"])
     if context.peek:
@@ -154,6 +181,7 @@ def fit_tokenizer(
     documents: Sequence[Shard],
     verdicts: Sequence[Shard],
     wanted: Mapping[str, Any],
+    cuts: Sequence[Shard | None],
 ) -> Parts:
     """Job: train byte-level BPE on a byte-weighted sample of the kept training documents."""
     storage = workspace.storage
@@ -183,8 +211,8 @@ def fit_tokenizer(
 
     def texts() -> Any:
         position = 0
-        for shard in documents:
-            for batch in iter_batches(storage, shard, ["text"]):
+        for shard, cut in zip(documents, cuts, strict=True):
+            for batch in _cut_batches(storage, shard, cut, []):
                 here = mask[position : position + batch.num_rows]
                 position += batch.num_rows
                 if here.any():
@@ -193,8 +221,43 @@ def fit_tokenizer(
     return publish_tokenizer(workspace, train_bpe(texts(), vocab_size=wanted["vocab_size"]))
 
 
+def _cut_batches(
+    storage: Storage, shard: Shard, cut: Shard | None, columns: list[str], max_rows: int = 4096
+) -> Iterator[Any]:
+    """Yield batches of a shard's documents, `text` without the repeated lines, and `columns`.
+
+    Raises:
+        IntegrityError: the lines were found in another revision of the texts, or in others.
+    """
+    if cut is None:
+        yield from iter_batches(storage, shard, [*columns, "text"], max_rows)
+        return
+    spans = read_shard(storage, cut, ["doc_id", "text_hash", "start", "length"]).combine_chunks()
+    ids = read_shard(storage, shard, ["doc_id"])["doc_id"].combine_chunks()
+    where = pc.index_in(spans["doc_id"].combine_chunks(), value_set=ids)
+    if where.null_count:
+        raise IntegrityError(f"{cut.path} cuts lines from documents that {shard.path} lacks")
+    rows = where.to_numpy().astype(np.int64)
+    hashes = spans["text_hash"].combine_chunks()
+    starts, lengths = spans["start"].to_numpy(), spans["length"].to_numpy()
+    position = low = 0
+    for batch in iter_batches(storage, shard, [*columns, "text_hash", "text"], max_rows):
+        high = int(np.searchsorted(rows, position + batch.num_rows))
+        here = rows[low:high] - position
+        found = batch.column("text_hash").take(pa.array(here))
+        check_text_hash("deduplicate", hashes.slice(low, high - low), found)
+        texts = cut_spans(batch.column("text"), here, starts[low:high], lengths[low:high])
+        position, low = position + batch.num_rows, high
+        arrays = [batch.column(name) for name in columns]
+        yield pa.record_batch([*arrays, texts], names=[*columns, "text"])
+
+
 def encode_shard(
-    workspace: Workspace, shard: Shard, verdict: Shard, tokenizer: Mapping[str, Any]
+    workspace: Workspace,
+    shard: Shard,
+    verdict: Shard,
+    tokenizer: Mapping[str, Any],
+    cut: Shard | None = None,
 ) -> Parts:
     """Job: encode one shard's kept documents."""
     storage = workspace.storage
@@ -211,7 +274,7 @@ def encode_shard(
         workspace.writer("kept", kept_schema) as ids,
     ):
         ids.write(judged.filter(kept).select(["doc_id"]))
-        for batch in iter_batches(storage, shard, ["doc_id", "source", "text"], max_rows=1024):
+        for batch in _cut_batches(storage, shard, cut, ["doc_id", "source"], max_rows=1024):
             here = kept.slice(position, batch.num_rows)
             rows = batch.filter(here)
             split = splits.slice(position, batch.num_rows).filter(here)

@@ -155,7 +155,8 @@ class Lab:
         for i in range(30):
             path = folder / "texts" / f"{i % 4}" / f"{i}.txt"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(self.text(200 + i) if i % 5 else self.near(200 + i + 1))
+            text = self.text(200 + i) if i % 5 else self.near(200 + i + 1)
+            path.write_text(f"The Small Archive, free to read by everybody\n{text}")
         item = " ".join(self.text(110).split()[10:40])
         self.jsonl(folder / "bench.jsonl", [{"text": item}, {"text": "too short to match"}])
         return {
@@ -165,6 +166,7 @@ class Lab:
                 {"name": "texts", "paths": ["texts"], "license": "CC0-1.0"},
             ],
             "collect": {"part_bytes": 2500},
+            "clean": {"repeated_lines": {"above": 5}},
             "rules": {"add": {"long_enough": "num_words >= 20"}},
             "decontaminate": {"against": [{"name": "bench", "paths": ["bench.jsonl"]}]},
         }

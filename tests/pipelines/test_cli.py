@@ -271,6 +271,22 @@ REFUSALS: dict[str, tuple[list[str], str]] = {
     "limit 0": (["run", "{recipe}", "--limit", "0"], "--limit must be at least 1"),
     "limit x": (["run", "{recipe}", "--limit", "x"], "--limit"),
     "workers 0": (["run", "{recipe}", "--workers", "0"], "--workers must be at least 1"),
+    "dask and workers": (
+        ["run", "{recipe}", "--dask", "tcp://127.0.0.1:1", "--workers", "2"],
+        "leave out --workers",
+    ),
+    "no dask": (
+        ["run", "{recipe}", "--dask", "127.0.0.1:1", "--set", "name=other", "--limit", "3"],
+        "no Dask scheduler answers at tcp://127.0.0.1:1",
+    ),
+    "dask in memory": (
+        ["run", "{recipe}", "--dask", "tcp://127.0.0.1:1", "--store", "memory://x"],
+        "lives in memory",
+    ),
+    "serve on dask in memory": (
+        ["serve", "{recipe}", "--dask", "tcp://127.0.0.1:1", "--store", "memory://x"],
+        "lives in the memory",
+    ),
     "until": (["run", "{recipe}", "--until", "mesure"], "Did you mean 'measure'?"),
     "set without =": (["run", "{recipe}", "--set", "nope"], "path.to.key=value"),
     "set with an empty step": (["run", "{recipe}", "--set", "a..b=3"], "path.to.key=value"),

@@ -22,7 +22,7 @@ def _full():
 def recipe(lab, tmp_path):
     rows = [{"id": f"d{i}", "text": lab.text(i, 40)} for i in range(15)]
     lab.jsonl(tmp_path / "in" / "a.jsonl", [*rows, b"{broken"])
-    lab.jsonl(tmp_path / "in" / "b.jsonl", [{"text": lab.near(1)}])
+    lab.jsonl(tmp_path / "in" / "b.jsonl", [{"text": lab.near(1)}, {"text": lab.text(2, 40)}])
     return lab.recipe(tmp_path / "in")
 
 

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from curate.dedup.survivors import survivors
+from curate.dedup.survivors import SCOPES, Edges, survivors
 
 
 @st.composite
@@ -24,13 +24,19 @@ def groups(draw, max_docs=9):
     }
 
 
+def _edges(exact, near, jaccard):
+    return Edges(
+        exact=np.array(exact, dtype=np.int64).reshape(-1, 2),
+        near=np.array(near, dtype=np.int64).reshape(-1, 2),
+        jaccard=np.array(jaccard, dtype=np.float64),
+    )
+
+
 def _call(rank, standing, exact, near, jaccard):
     is_exact, is_near, kept_by = survivors(
         np.array(rank, dtype=np.int64),
         np.array(standing, dtype=bool),
-        exact=np.array(exact, dtype=np.int64).reshape(-1, 2),
-        near=np.array(near, dtype=np.int64).reshape(-1, 2),
-        jaccard=np.array(jaccard, dtype=np.float64),
+        _edges(exact, near, jaccard),
     )
     return is_exact.tolist(), is_near.tolist(), kept_by.tolist()
 
@@ -122,3 +128,45 @@ def test_a_rule_that_drops_the_best_leaves_the_next_best(lab, tmp_path):
     for key in ("d2", "d4"):
         assert twins[key]["reasons"] == ["duplicate:near"]
         assert twins[key]["kept_id"] == twins["d1"]["doc_id"]
+
+
+def _counts(scope, a, b):
+    return scope == "corpus" or -1 in (a, b) or (a == b) == (scope == "within_source")
+
+
+@given(groups(), st.sampled_from(SCOPES), st.data())
+def test_laws_of_scopes_and_of_documents_that_must_stay(group, scope, data):
+    num_docs = len(group["rank"])
+    docs = range(num_docs)
+    sources = data.draw(st.lists(st.integers(-1, 2), min_size=num_docs, max_size=num_docs))
+    exempt = {-1, *data.draw(st.sets(st.integers(0, 2)))}  # -1: of another corpus
+    immune = [of in exempt for of in sources]
+    standing = group["standing"]
+    is_exact, is_near, kept_by = survivors(
+        np.array(group["rank"]),
+        np.array(standing),
+        _edges(group["exact"], group["near"], group["jaccard"]),
+        source=np.array(sources),
+        scope=scope,
+        immune=np.array(immune),
+    )
+    of = _class_of(num_docs, group["exact"])
+    near = {frozenset((of[a], of[b])) for a, b in group["near"]}
+    kept = [standing[d] and kept_by[d] < 0 for d in docs]
+
+    def joined(a, b):
+        same = of[a] == of[b] or frozenset((of[a], of[b])) in near
+        return same and a != b and _counts(scope, sources[a], sources[b])
+
+    for doc in docs:
+        assert is_exact[doc] + is_near[doc] == (kept_by[doc] >= 0)
+        if kept_by[doc] >= 0:
+            assert kept[kept_by[doc]]
+            assert joined(doc, int(kept_by[doc]))
+            assert is_exact[doc] == (of[doc] == of[kept_by[doc]])
+        if immune[doc] and standing[doc]:
+            assert kept[doc]
+        for other in docs:
+            if kept[doc] and kept[other] and joined(doc, other):
+                assert immune[doc]
+                assert immune[other]

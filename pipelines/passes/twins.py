@@ -1,0 +1,167 @@
+"""Twins: verified edges as row numbers, and who survives among the documents that stand."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from curate.corpus.shard import Shard, read_shard
+from curate.dedup.clusters import components
+from curate.dedup.survivors import Edges, survivors
+from curate.rules.order import parse_order
+from curate.signals.registry import available_columns
+from pipelines.passes.base import Workspace
+from pipelines.passes.demand import edges_on_demand
+from pipelines.passes.verifying import ShingleSets
+
+__all__ = ["Survival", "Twins", "ordinals", "read_twins", "survive"]
+
+
+def ordinals(known: pl.Series, values: pl.Series) -> np.ndarray:
+    """Return the row of each value among the known ones."""
+    rows = pl.DataFrame({"value": known, "row": np.arange(len(known))})
+    joined = pl.DataFrame({"value": values}).join(
+        rows, on="value", how="left", maintain_order="left"
+    )
+    assert joined["row"].null_count() == 0, "evidence names a document that does not exist"
+    return joined["row"].to_numpy()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Twins:
+    """Verified edges as row numbers; rows from `len(labels)` on are documents of another corpus."""
+
+    edges: Edges
+    labels: np.ndarray  # int64 [n], the cluster of each own row: its first row by id
+    outside: pl.Series  # ids of those of another corpus
+
+
+@dataclass(frozen=True, kw_only=True)
+class Survival:
+    """Who goes, for whom, and what had to be verified for that.
+
+    Attributes:
+        exact, near: bool [n], own rows that duplicate a kept document.
+        kept_by: int64 [n], its row; those from n on are `Twins.outside`.
+        demanded: int64 [m, 2], near edges that were verified only now.
+        jaccard: float64 [m].
+        unreached: documents of crowds that were not compared with one another.
+    """
+
+    exact: np.ndarray
+    near: np.ndarray
+    kept_by: np.ndarray
+    demanded: np.ndarray
+    jaccard: np.ndarray
+    unreached: int
+
+
+def read_twins(workspace: Workspace, shards: Sequence[Shard], frame: pl.DataFrame) -> Twins:
+    """Return the verified edges between rows of the frame, and to documents of another corpus."""
+    labels = np.arange(frame.height)
+    empty = np.empty((0, 2), dtype=np.int64)
+    tables = [read_shard(workspace.storage, shard) for shard in shards]
+    if not tables:
+        none = Edges(exact=empty, near=empty, jaccard=np.empty(0))
+        return Twins(edges=none, labels=labels, outside=frame["doc_id"].head(0))
+    edges = pl.DataFrame(pl.from_arrow(pa.concat_tables(tables)))
+    is_outside = edges["twin_corpus"].is_not_null().to_numpy()
+    outside = edges["twin_id"].filter(pl.Series(is_outside)).unique().sort()
+    right = ordinals(frame["doc_id"], edges["doc_id"])
+    left = np.empty(len(right), dtype=np.int64)
+    left[~is_outside] = ordinals(frame["doc_id"], edges["twin_id"].filter(pl.Series(~is_outside)))
+    left[is_outside] = frame.height + ordinals(
+        outside, edges["twin_id"].filter(pl.Series(is_outside))
+    )
+    pairs = np.stack([left, right], axis=1)
+    # A cluster is named by its smallest id here: the name it has may be that of another corpus.
+    own = np.concatenate([left[~is_outside], right])
+    names = pl.concat([edges["cluster_id"].filter(pl.Series(~is_outside)), edges["cluster_id"]])
+    rows = pl.DataFrame({"name": names, "row": own, "id": frame["doc_id"].gather(own)})
+    first = rows.with_columns(pl.col("row").sort_by("id").first().over("name").alias("first"))
+    labels[own] = first["first"].to_numpy()
+    is_exact = (edges["kind"] == "exact").to_numpy()
+    found = Edges(
+        exact=pairs[is_exact],
+        near=pairs[~is_exact],
+        jaccard=edges["jaccard"].to_numpy()[~is_exact],
+    )
+    return Twins(edges=found, labels=labels, outside=outside)
+
+
+def survive(
+    workspace: Workspace,
+    evidence: Mapping[str, Sequence[Shard]],
+    frame: pl.DataFrame,
+    standing: np.ndarray,
+    twins: Twins,
+    settings: Mapping[str, Any],
+) -> Survival:
+    """Choose the survivors of every duplicate group among the standing rows."""
+    num_own, num_outside = frame.height, len(twins.outside)
+    edges = twins.edges
+    spared = frame["source"].is_in(settings["spared"]).to_numpy()
+    rank = _rank(frame, settings["keep"], settings["priority"])
+    if num_outside:  # what another corpus holds was kept long ago, and stays
+        rank = np.concatenate([rank + num_outside, np.arange(num_outside)])
+        standing = np.concatenate([standing, np.ones(num_outside, dtype=bool)])
+        spared = np.concatenate([spared, np.ones(num_outside, dtype=bool)])
+    names = frame["source"].unique().sort()
+    source = np.full(len(rank), -1, dtype=np.int64)
+    source[:num_own] = ordinals(names, frame["source"])
+    pairs, scores, unreached = np.empty((0, 2), dtype=np.int64), np.empty(0), 0
+    if evidence["crowds"]:
+        shingles = ShingleSets(
+            shards=tuple(evidence["shingles"]), rows=tuple(s.rows for s in evidence["documents"])
+        )
+        classes = components(len(rank), edges.exact)
+        nobody = 2 * len(rank)
+        order = np.full(len(rank), nobody, dtype=np.int64)
+        wanted = rank + np.where(spared, 0, len(rank))
+        np.minimum.at(order, classes[standing], wanted[standing])
+        order[order == nobody] = -1
+        pairs, scores, unreached = edges_on_demand(
+            workspace, evidence["crowds"], shingles, order[classes[:num_own]], settings["near"]
+        )
+        edges = Edges(
+            exact=edges.exact,
+            near=np.concatenate([edges.near, pairs]),
+            jaccard=np.concatenate([edges.jaccard, scores]),
+        )
+    exact, near, kept_by = survivors(
+        rank, standing, edges, source=source, scope=settings["scope"], immune=spared
+    )
+    return Survival(
+        exact=exact[:num_own],
+        near=near[:num_own],
+        kept_by=kept_by[:num_own],
+        demanded=pairs,
+        jaccard=scores,
+        unreached=unreached,
+    )
+
+
+def _rank(frame: pl.DataFrame, keep: str, priority: Sequence[str]) -> np.ndarray:
+    """Return each row's place in the keep order, 0 for the most wanted."""
+    order = parse_order(keep, available_columns())
+    columns = ["_priority", *(name for name, _ in order)]
+    places = pl.col("source").replace_strict(
+        list(priority), range(len(priority)), default=len(priority), return_dtype=pl.Int64
+    )
+    ordered = (
+        frame.with_columns((places if priority else pl.lit(0)).alias("_priority"))
+        .select(*columns)
+        .with_row_index("row")
+        .sort(
+            columns,
+            descending=[False, *(down for _, down in order)],
+            nulls_last=True,
+            maintain_order=True,
+        )
+    )
+    rank = np.empty(frame.height, dtype=np.int64)
+    rank[ordered["row"].to_numpy()] = np.arange(frame.height)
+    return rank
