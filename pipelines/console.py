@@ -176,7 +176,7 @@ def show_outcome(outcome: Any, store: str) -> None:
 
 
 def show_summary(facts: Mapping[str, Any]) -> None:
-    """Print the small numbers of a corpus: per source, reasons, mixture."""
+    """Print the small numbers of a corpus: per source, reasons, mixture, duplicates."""
     table = _table(
         ("source", "left"),
         ("documents", "right"),
@@ -214,6 +214,11 @@ def show_summary(facts: Mapping[str, Any]) -> None:
             )
         console.print()
         show(told)
+    near = facts.get("near_duplicates")
+    if near:
+        from pipelines.report.near import told as in_a_line
+
+        say(in_a_line(near, facts["duplicates"]))
     console.print()
 
 

@@ -3,21 +3,26 @@
 >>> open_corpus("archive", store=".preceptor").table("verdicts")   # doctest: +SKIP
 """
 
+import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.corpus.errors import InputError, one_of
+from curate.corpus.errors import InputError, IntegrityError, one_of
 from curate.corpus.identity import parse_id
 from curate.corpus.manifest import Manifest
 from curate.corpus.shard import Shard, read_shard
 from pipelines.store import Store, Version
+from pipelines.worddiff import word_diff
 
-__all__ = ["TABLES", "Corpus", "open_corpus"]
+__all__ = ["MAX_COMPARED", "TABLES", "Corpus", "open_corpus"]
+
+MAX_COMPARED = 10  # edges of a document that are told word by word
+_BEGINNING = 400  # characters of another document
 
 TABLES: dict[str, tuple[str, str]] = {  # people's name -> (pass, table)
     "documents": ("clean", "documents"),
@@ -153,7 +158,7 @@ def why(corpus: Corpus, doc_id: str) -> dict[str, Any]:
     (raw,) = corpus.rows("raw", doc_id)
     (verdict,) = corpus.rows("verdicts", doc_id)
     (signals,) = corpus.rows("signals", doc_id)
-    edges = corpus.rows("duplicates", doc_id) + corpus.rows("duplicates", doc_id, "twin_id")
+    edges, kept = _twins(corpus, document, verdict["kept_id"])
     draws = corpus.rows("draws", doc_id)
     life: dict[str, Any] = {
         "doc_id": doc_id,
@@ -167,6 +172,7 @@ def why(corpus: Corpus, doc_id: str) -> dict[str, Any]:
         "signals": {
             name: value for name, value in signals.items() if name not in ("doc_id", "text_hash")
         },
+        "kept_instead": kept,
         "duplicates": edges,
         "cut_lines": _cut_lines(corpus, doc_id, document["text"]),
         "contamination": corpus.rows("contamination", doc_id),
@@ -177,6 +183,94 @@ def why(corpus: Corpus, doc_id: str) -> dict[str, Any]:
     if verdict["kept"]:
         life |= _place(corpus, doc_id, verdict["split"])
     return life
+
+
+def _twins(
+    corpus: Corpus, document: Mapping[str, Any], kept_id: str | None
+) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
+    """Return a document's edges, the nearest first, and the document that is kept instead.
+
+    Each tells who the other is (`other`, None where it is in no corpus here any more), and the
+    first of them what differs (`diff`, from the other to this one).
+    """
+    doc_id = document["doc_id"]
+    edges = [
+        {**edge, "other_id": edge["twin_id" if edge["doc_id"] == doc_id else "doc_id"]}
+        for column in ("doc_id", "twin_id")
+        for edge in corpus.rows("duplicates", doc_id, column)
+    ]
+    edges += _demanded(corpus, doc_id, edges)
+    edges.sort(key=lambda edge: (-edge["jaccard"], edge["kind"], edge["other_id"]))
+    direct = next((edge for edge in edges if edge["other_id"] == kept_id), None)
+    kept = None
+    if kept_id is not None:
+        strength = {name: direct[name] if direct else None for name in ("kind", "jaccard")}
+        kept = {"other_id": kept_id, **strength}
+    compared = [*([kept] if kept else []), *edges[:MAX_COMPARED]]
+    elsewhere = [edge.get("twin_corpus") for edge in edges[:MAX_COMPARED]]
+    found = _others(corpus, {row["other_id"] for row in compared}, elsewhere)
+    for row in edges[MAX_COMPARED:]:
+        row["other"] = row["diff"] = None
+    differences = {
+        other_id: word_diff(other["text"], document["text"]).to_dict()
+        for other_id, other in found.items()
+    }
+    for row in compared:
+        other = found.get(row["other_id"])
+        place = {name: value for name, value in (other or {}).items() if name != "text"}
+        row["other"] = {**place, "beginning": other["text"][:_BEGINNING]} if other else None
+        row["diff"] = differences.get(row["other_id"])
+    return edges, kept
+
+
+def _demanded(
+    corpus: Corpus, doc_id: str, edges: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Return the edges that `judge` verified on demand, in a crowd of near-duplicates."""
+    found: list[dict[str, Any]] = []
+    known = {edge["other_id"] for edge in edges}  # each of a crowd is linked to a hub at least
+    cluster = {name: edges[0][name] for name in ("cluster_id", "cluster_size")} if edges else {}
+    for shard in corpus.manifest("judge").tables.get("demanded", ()):
+        edges = pl.DataFrame(pl.from_arrow(read_shard(corpus.store.storage, shard)))
+        mine = pl.lit(parse_id(doc_id), pl.Binary)
+        for edge in edges.filter((pl.col("doc_id") == mine) | (pl.col("twin_id") == mine)).rows():
+            left, right = edge[0].hex(), edge[1].hex()
+            other = right if left == doc_id else left
+            if other not in known:
+                ends = {"doc_id": left, "twin_id": right, "other_id": other}
+                found.append({**ends, **cluster, "kind": "near", "jaccard": edge[2]})
+    return found
+
+
+def _others(
+    corpus: Corpus, ids: set[str], elsewhere: Sequence[str | None] = ()
+) -> dict[str, dict[str, Any]]:
+    """Look documents up here, and then in the corpora that this one was deduplicated against."""
+    found = _documents(corpus, ids)
+    against = corpus.manifest("deduplicate").info.get("against")
+    named = against.get("corpus") if isinstance(against, Mapping) else against
+    for name in dict.fromkeys([*elsewhere, named]):
+        if name and ids - found.keys():
+            with contextlib.suppress(InputError, IntegrityError):  # it may be gone
+                other = open_corpus(str(name), store=corpus.store)
+                found |= _documents(other, ids - found.keys())
+    return found
+
+
+def _documents(corpus: Corpus, ids: set[str]) -> dict[str, dict[str, Any]]:
+    """Return doc_id -> corpus, source, path, position, text of those that are in a corpus."""
+    if not ids:
+        return {}
+    rows = (
+        corpus.table("documents", hex_ids=False)
+        .filter(pl.col("doc_id").is_in([parse_id(doc_id) for doc_id in sorted(ids)]))
+        .select("doc_id", "source", "path", "position", "text")
+        .collect()
+    )
+    return {
+        row.pop("doc_id").hex(): {"corpus": str(corpus.version), **row}
+        for row in rows.iter_rows(named=True)
+    }
 
 
 def _cut_lines(corpus: Corpus, doc_id: str, text: str) -> list[dict[str, Any]]:

@@ -54,6 +54,6 @@ def dedup(
     typer.echo(
         f"{out}: {found.kept:,} of {found.documents:,} documents kept; removed {found.exact:,} "
         f"exact and {found.near:,} near-duplicates ({found.verified:,} of {found.candidates:,} "
-        f"candidate pairs verified; bands find {scheme.s_curve(threshold):.1%} of the pairs at Jaccard "
-        f"{threshold:g})"
+        f"candidate pairs verified; bands find {scheme.s_curve(threshold):.1%} of the pairs at "
+        f"Jaccard {threshold:g})"
     )

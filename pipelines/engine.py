@@ -8,6 +8,7 @@ import contextlib
 import os
 import signal
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -264,7 +265,11 @@ class DaskEngine(FuturesEngine):
                 "distributed.worker.multiprocessing-method": "spawn",
                 "distributed.logging.distributed": "error",
             }
-            with dask.config.set(settings), _interrupts_ignored():
+            with (
+                dask.config.set(settings),
+                _interrupts_ignored(),
+                warnings.catch_warnings(action="ignore"),  # a second run finds a port taken
+            ):
                 self._cluster = LocalCluster(
                     n_workers=self.workers,
                     threads_per_worker=1,

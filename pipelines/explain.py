@@ -4,13 +4,19 @@ import json
 from typing import Any
 
 from rich.markup import escape
+from rich.padding import Padding
+from rich.text import Text
 
 from pipelines.console import _table, console, plain, say, show
-from pipelines.corpus import Corpus, open_corpus, why
+from pipelines.corpus import MAX_COMPARED, Corpus, open_corpus, why
+from pipelines.worddiff import MARKS
 
 __all__ = ["explain"]
 
 _EXCERPT = 400
+_INDENT = 14
+_MOST_HUNKS, _FEW_HUNKS = 12, 3  # of the document that is kept instead, and of any other
+_COLOURS = {"same": "", "removed": "red", "added": "green"}
 _SHOWN_LINES = 10
 
 
@@ -41,7 +47,7 @@ def explain(name: str, doc_id: str, *, store: str, as_json: bool = False) -> Non
 
 
 def _fact(name: str, text: str) -> None:
-    console.print(f"[cyan]{name:<14}[/]{escape(plain(text))}", soft_wrap=True)
+    console.print(f"[cyan]{name:<{_INDENT}}[/]{escape(plain(text))}", soft_wrap=True)
 
 
 def _excerpt(text: str, limit: int = _EXCERPT) -> str:
@@ -54,13 +60,15 @@ def _verdict(corpus: Corpus, life: dict[str, Any]) -> None:
         _fact("verdict", f"kept, in split {verdict['split']}")
     else:
         _fact("verdict", f"dropped: {', '.join(verdict['reasons'])}")
-    if verdict["kept_id"]:
-        twin = corpus.rows("documents", verdict["kept_id"])[0]
-        _fact(
-            "",
-            f"{verdict['kept_id']} speaks for it ({twin['source']}, {twin['path']}): "
-            f"{_excerpt(twin['text'], 100)}",
+    kept = life["kept_instead"]
+    if kept:
+        other = kept["other"]
+        begins = f": {plain(' '.join(other['beginning'].split()), 100)}" if other else ""
+        jaccard = (
+            "" if kept["jaccard"] is None else f"{kept['kind']}, Jaccard {kept['jaccard']:.3f}: "
         )
+        _fact("", f"{jaccard}{kept['other_id']} speaks for it{_place(corpus, other)}{begins}")
+        _difference(kept, _MOST_HUNKS)
     table = _table(
         ("rule", "left"),
         ("keeps documents with", "prose"),
@@ -110,18 +118,21 @@ def _evidence(corpus: Corpus, life: dict[str, Any]) -> None:
     edges = life["duplicates"]
     if edges:
         _fact(
-            "duplicates", f"{len(edges)} verified edges, in a cluster of {edges[0]['cluster_size']}"
+            "duplicates",
+            f"{_count(len(edges), 'verified edge')}, in a cluster of {edges[0]['cluster_size']}",
         )
-        for edge in sorted(edges, key=lambda edge: -edge["jaccard"])[:10]:
-            other = edge["twin_id"] if edge["doc_id"] == life["doc_id"] else edge["doc_id"]
-            source = corpus.rows("documents", other)[0]
+        kept = life["kept_instead"] or {}
+        for place, edge in enumerate(edges[:MAX_COMPARED]):
+            other = edge["other_id"]
             _fact(
                 "",
-                f"{edge['kind']}, Jaccard {edge['jaccard']:.3f}: {other} ({source['source']}, "
-                f"{source['path']})",
+                f"{edge['kind']}, Jaccard {edge['jaccard']:.3f}: {other}"
+                + _place(corpus, edge["other"]),
             )
-        if len(edges) > 10:
-            _fact("", f"... and {len(edges) - 10} more; `--json` lists them all")
+            if other != kept.get("other_id"):
+                _difference(edge, _FEW_HUNKS if place or kept else _MOST_HUNKS)
+        if len(edges) > MAX_COMPARED:
+            _fact("", f"... and {len(edges) - MAX_COMPARED} more; `--json` lists them all")
     else:
         _fact("duplicates", "none")
     for hit in life["contamination"]:
@@ -148,6 +159,53 @@ def _cut_lines(lines: list[dict[str, Any]]) -> None:
         _fact("", f"in {line['documents']:,} documents: {_excerpt(line['text'], 160)}")
     if len(lines) > _SHOWN_LINES:
         _fact("", f"... and {len(lines) - _SHOWN_LINES} more; `--json` lists them all")
+
+
+def _place(corpus: Corpus, other: dict[str, Any] | None) -> str:
+    """Say where another document stands."""
+    if other is None:
+        return " (its text is not in this store)"
+    where = "" if other["corpus"] == str(corpus.version) else f"{other['corpus']}: "
+    return f" ({where}{other['source']}, {other['path']} at {other['position']})"
+
+
+def _difference(row: dict[str, Any], most: int) -> None:
+    """Show in which words a document differs from another."""
+    diff = row["diff"]
+    if diff is None:
+        return
+    told = "equal after normalisation; " if row["kind"] == "exact" else ""
+    whole = "" if diff["is_whole"] else "; of texts this long the beginnings are compared"
+    if not diff["places"]:
+        _fact("", f"{told}no word differs{whole}")
+        return
+    _fact(
+        "",
+        f"{told}{_count(diff['removed_words'], 'word')} [-only there-], {diff['added_words']:,} "
+        f"{{+only here+}}, in {_count(diff['places'], 'place')}{whole}",
+    )
+    for hunk in diff["hunks"][:most]:
+        _show_hunk(hunk)
+    if len(diff["hunks"]) > most:
+        _fact("", "  ... `--json` has more")
+    elif diff["hidden_places"]:
+        _fact("", f"  ... and {_count(diff['hidden_places'], 'more place')}")
+
+
+def _count(number: int, name: str) -> str:
+    return f"{number:,} {name}{'' if number == 1 else 's'}"
+
+
+def _show_hunk(pieces: list[list[str]]) -> None:
+    """Print a hunk: marked, so that it reads without colours, and coloured where there are any."""
+    line = Text("  ")
+    for kind, text in pieces:
+        opened, closed = MARKS[kind]
+        line.append(opened + plain(" ".join(text.split(" "))) + closed, style=_COLOURS[kind])
+    if console.is_terminal:
+        console.print(Padding(line, (0, 0, 0, _INDENT)))
+    else:
+        console.print(Text(" " * _INDENT).append_text(line), soft_wrap=True)
 
 
 def _use(life: dict[str, Any], verdict: dict[str, Any]) -> None:

@@ -186,9 +186,7 @@ class Near(Section):
     def _one_scheme(self) -> "Near":
         given = {"shingle", "numbers", "bands", "rows"} & self.model_fields_set
         if self.like and given:
-            raise ValueError(
-                f"like: {self.like} decides {', '.join(sorted(given))}; remove either"
-            )
+            raise ValueError(f"like: {self.like} decides {', '.join(sorted(given))}; remove either")
         return self
 
 

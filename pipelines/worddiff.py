@@ -24,13 +24,14 @@ MARKS = {"same": ("", ""), "removed": ("[-", "-]"), "added": ("{+", "+}")}
 _MAX_CHARS = 2_000_000  # of a text; what lies beyond is not compared
 _MAX_WORDS = 250_000
 _MAX_WORD_CHARS = 60  # shown
+_CHANGES_OF_A_HUNK = 4
 _ANCHORS = (8, 3, 1)  # words in a row that must stand once in each text
 _PAIRS_OF_A_GAP = 20_000  # equal pairs of words that difflib may look at, in a gap and in all
 _PAIRS = 1_000_000
 
 # Scripts that write no blanks between words: each letter is one.
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
-_WORD = re.compile(rf"\s*([{_UNSPACED}]|[^\s{_UNSPACED}]+)")
+_WORD = re.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]+")
 
 Match = tuple[int, int, int]  # place in the old words, in the new ones, words
 
@@ -108,6 +109,10 @@ class _Words:
             parts.append(word + (" " if self._blank_after(at) else ""))
         return "".join(parts)
 
+    def has_blank_before(self, at: int) -> bool:
+        """Say whether a blank stands before a word."""
+        return at > 0 and self._blank_after(at - 1)
+
     def _blank_after(self, at: int) -> bool:
         end = self.starts[at] + len(self.words[at])
         return end < len(self.text) and self.text[end].isspace()
@@ -117,8 +122,8 @@ def _split(text: str) -> _Words:
     words, starts = [], []
     cut = text[:_MAX_CHARS]
     for match in _WORD.finditer(cut):
-        words.append(match[1])
-        starts.append(match.start(1))
+        words.append(match[0])
+        starts.append(match.start())
         if len(words) == _MAX_WORDS:
             return _Words(words, starts, cut, not text[match.end() :].strip())
     return _Words(words, starts, cut, len(text) <= _MAX_CHARS)
@@ -131,7 +136,7 @@ def word_diff(old: str, new: str, *, max_hunks: int = 12, context: int = 12) -> 
         old: the text from which words are removed.
         new: the text to which words are added.
         max_hunks: hunks to return at most.
-        context: words to show before and after a change; of longer changes only twice as many.
+        context: words to show before and after a change; of longer changes as many.
     """
     before, after = _split(old), _split(new)
     changes = list(_changes(before.words, after.words))
@@ -151,11 +156,11 @@ Change = tuple[int, int, int, int]  # old start, old stop, new start, new stop
 
 
 def _groups(changes: Sequence[Change], context: int) -> list[list[Change]]:
-    """Put changes together whose contexts touch, at most six into a hunk."""
+    """Put changes together that stand within a context's length, a few into a hunk."""
     groups: list[list[Change]] = []
     for change in changes:
         near = groups and change[0] - groups[-1][-1][1] <= context
-        if near and len(groups[-1]) < 6:
+        if near and len(groups[-1]) < _CHANGES_OF_A_HUNK:
             groups[-1].append(change)
         else:
             groups.append([change])
@@ -167,28 +172,35 @@ def _hunk(before: _Words, after: _Words, group: Sequence[Change], context: int) 
     at = max(0, first[2] - context)
     pieces = [("same", "... ")] if at else []
     for old_start, old_stop, new_start, new_stop in group:
-        pieces.append(("same", after.shown(at, new_start, 2 * context + 1)))
-        pieces.append(("removed", before.shown(old_start, old_stop, 2 * context)))
-        pieces.append(("added", after.shown(new_start, new_stop, 2 * context)))
+        pieces.append(("same", after.shown(at, new_start, context)))
+        glued = old_start < old_stop and before.has_blank_before(old_start)
+        if glued and pieces[-1][1] and not pieces[-1][1].endswith(" "):
+            pieces.append(("same", " "))  # the new text ends here
+        pieces.append(("removed", before.shown(old_start, old_stop, context)))
+        pieces.append(("added", after.shown(new_start, new_stop, context)))
         at = new_stop
     end = min(len(after.words), last[3] + context)
     pieces.append(("same", after.shown(at, end, context)))
     if end < len(after.words):
-        pieces.append(("same", " ..."))
+        pieces.append(("same", "..."))
     return Hunk(tuple(_tidy(pieces)))
 
 
-def _tidy(pieces: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str]]:
-    """Move the blank at the end of a change behind it, and drop what is empty."""
-    kept = [piece for piece in pieces if piece[1]]
-    for place, (kind, text) in enumerate(kept):
-        if kind == "same" or not text.endswith(" "):
-            yield kind, text
-            continue
-        yield kind, text[:-1]
-        following = kept[place + 1][0] if place + 1 < len(kept) else "same"
-        if following == "same" or kind == "added":
-            yield "same", " "
+def _tidy(pieces: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Move the blank at the end of a change behind it, join what is alike, drop what is empty."""
+    moved: list[tuple[str, str]] = []
+    for place, (kind, text) in enumerate(pieces):
+        moved.append((kind, text.removesuffix(" ") if kind != "same" else text))
+        replaced = kind == "removed" and pieces[place + 1][1]
+        if kind != "same" and text.endswith(" ") and not replaced:
+            moved.append(("same", " "))
+    tidy: list[tuple[str, str]] = []
+    for kind, text in moved:
+        if text and tidy and tidy[-1][0] == kind:
+            tidy[-1] = (kind, tidy[-1][1] + text)
+        elif text:
+            tidy.append((kind, text))
+    return tidy
 
 
 def _changes(old: Sequence[str], new: Sequence[str]) -> Iterator[Change]:
@@ -266,9 +278,7 @@ def _is_small(left: Sequence[str], right: Sequence[str], budget: list[int]) -> b
 def _anchors(left: Sequence[str], right: Sequence[str], width: int) -> list[tuple[int, int]]:
     """Return the longest ordered chain of runs of `width` words that each side holds once."""
     places = _once(left, width)
-    pairs = [
-        (places[run], at) for run, at in _once(right, width).items() if run in places
-    ]
+    pairs = [(places[run], at) for run, at in _once(right, width).items() if run in places]
     return _longest_chain(sorted(pairs))
 
 

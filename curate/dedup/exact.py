@@ -16,7 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from curate.kernels.scratch import Scratch, text_slices
+from curate.kernels.scratch import borrowed_scratch, text_slices
 
 __all__ = ["normalised_hashes"]
 
@@ -31,16 +31,17 @@ def normalised_hashes(texts: Any) -> pa.FixedSizeBinaryArray:
     """
     from curate.kernels import squeeze  # numba: half a second
 
-    table, scratch, digests = squeeze.lower_table(), Scratch(), bytearray()
-    for part in text_slices(texts):
-        bounds = scratch.int64("bounds", part.num_texts + 1)
-        # Lower case grows a character from 2 bytes to 3 at most.
-        out = scratch.uint8("out", 2 * part.num_bytes)
+    table, digests = squeeze.lower_table(), bytearray()
+    with borrowed_scratch() as scratch:
         block = scratch.uint8("block", squeeze.BLOCK_BYTES)
-        squeeze.squeeze_documents(part.data, part.starts, part.stops, table, block, out, bounds)
-        data = out.data
-        for start, stop in itertools.pairwise(bounds.tolist()):
-            digests += hashlib.blake2b(data[start:stop], digest_size=DIGEST_BYTES).digest()
+        for part in text_slices(texts):
+            bounds = scratch.int64("bounds", part.num_texts + 1)
+            # Lower case grows a character from 2 bytes to 3 at most.
+            out = scratch.uint8("squeezed", 2 * part.num_bytes)
+            squeeze.squeeze_documents(part.data, part.starts, part.stops, table, block, out, bounds)
+            data = out.data
+            for start, stop in itertools.pairwise(bounds.tolist()):
+                digests += hashlib.blake2b(data[start:stop], digest_size=DIGEST_BYTES).digest()
     return pa.FixedSizeBinaryArray.from_buffers(
         pa.binary(DIGEST_BYTES), len(texts), [None, pa.py_buffer(bytes(digests))]
     )

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from curate.corpus.errors import InputError, one_of
 from curate.kernels.fold import UNICODE_VERSION
-from curate.kernels.scratch import Scratch, TextSlice
+from curate.kernels.scratch import Scratch, TextSlice, borrowed_scratch
 from curate.kernels.shingles import Shingling, hashed_slices
 
 __all__ = [
@@ -251,15 +251,15 @@ def _signed_slices(
     texts: Any, scheme: MinHashScheme
 ) -> Iterator[tuple[TextSlice, I64, Signatures]]:
     """Yield (slice, offsets of its shingles, signatures); the arrays are scratch."""
-    scratch = Scratch()
     width, largest = SCHEMES[scheme.scheme]
-    for part, hashes, offsets in hashed_slices(texts, scheme.shingling):
-        size = part.num_texts * scheme.num_perm
-        memory = scratch.uint32("found", size) if width == 32 else scratch.uint64("found", size)
-        found = memory[:size].reshape(part.num_texts, scheme.num_perm)
-        found.fill(largest)
-        _permute(hashes, offsets, scheme, scratch, found)
-        yield part, offsets, found
+    with borrowed_scratch() as scratch:
+        for part, hashes, offsets in hashed_slices(texts, scheme.shingling):
+            size = part.num_texts * scheme.num_perm
+            memory: Any = scratch.uint32 if width == 32 else scratch.uint64
+            found = memory(f"found{width}", size)[:size].reshape(part.num_texts, scheme.num_perm)
+            found.fill(largest)
+            _permute(hashes, offsets, scheme, scratch, found)
+            yield part, offsets, found
 
 
 def _permute(
@@ -269,10 +269,10 @@ def _permute(
 
     a, b = _permutations(scheme.scheme, scheme.num_perm, scheme.seed)
     if scheme.scheme == "affine32":
-        mixed = scratch.uint32("mixed", permute.BLOCK)
+        mixed = scratch.uint32("mixed32", permute.BLOCK)
         permute.permute_affine32(shingles, offsets, a, b, mixed, out)
         return
-    wide = scratch.uint64("mixed", permute.BLOCK)
+    wide = scratch.uint64("mixed64", permute.BLOCK)
     if scheme.scheme == "affine64":
         permute.permute_affine64(shingles, offsets, a, b, wide, out)
         return

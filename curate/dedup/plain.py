@@ -7,7 +7,6 @@ No kernel, no hash and no table of ours: `unicodedata` and sets of words.
 0.3333333333333333
 """
 
-import functools
 import re
 import unicodedata
 
@@ -42,7 +41,7 @@ def plain_shingles(text: str, shingling: Shingling) -> Shingles:
     in_words = shingling.unit == "words"
     if shingling.normaliser == "datatrove":
         return _runs(simplify(text).split(), shingling.width)
-    folded = " ".join(_fold(word, in_words) for word in text.split(" "))
+    folded = text.translate(_IN_WORDS if in_words else _IN_CHARACTERS)
     if shingling.numbers == "zero":
         folded = re.sub(r"\d+", "0", folded)
     words = folded.split()
@@ -54,20 +53,24 @@ def _runs(units: list[str], width: int) -> Shingles:
     return set(zip(*(units[k:] for k in range(width)), strict=False))
 
 
-@functools.lru_cache(maxsize=1 << 16)
-def _fold(word: str, in_words: bool) -> str:
-    """Fold each character by itself: `curate.kernels.fold` says how; separators become spaces."""
-    return "".join(map(_fold_in_words if in_words else _fold_character, word))
+class _Fold(dict[int, str]):
+    """What `str.translate` makes of each character, as `curate.kernels.fold` says it.
+
+    Separators become spaces. In words, letters of scripts without spaces stand alone.
+    """
+
+    def __init__(self, *, in_words: bool) -> None:
+        super().__init__()
+        self._in_words = in_words
+
+    def __missing__(self, code: int) -> str:
+        lowered = chr(code).lower().replace("\u03c2", "\u03c3")
+        kinds = ((c, unicodedata.category(c)[0]) for c in unicodedata.normalize("NFD", lowered))
+        folded = "".join(c if kind in "LN" else " " for c, kind in kinds if kind != "M")
+        if self._in_words and is_alone(chr(code)):
+            folded = f" {folded} "
+        self[code] = folded
+        return folded
 
 
-@functools.lru_cache(maxsize=1 << 16)
-def _fold_in_words(character: str) -> str:
-    folded = _fold_character(character)
-    return f" {folded} " if is_alone(character) else folded
-
-
-@functools.lru_cache(maxsize=1 << 16)
-def _fold_character(character: str) -> str:
-    lowered = character.lower().replace("\u03c2", "\u03c3")
-    kinds = ((c, unicodedata.category(c)[0]) for c in unicodedata.normalize("NFD", lowered))
-    return "".join(c if kind in "LN" else " " for c, kind in kinds if kind != "M")
+_IN_WORDS, _IN_CHARACTERS = _Fold(in_words=True), _Fold(in_words=False)

@@ -18,6 +18,8 @@ there is no boundary check; whoever calls it has checked. `@compiled` is for wha
 `@part_of_kernels` for what only kernels call: it is swallowed by its callers, not kept on its own.
 """
 
+import importlib
+import importlib.util
 import threading
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
@@ -33,6 +35,29 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _SETTINGS = ("CACHE_DIR", "CACHE_LOCATOR_CLASSES")
 _LOCK = threading.Lock()
+
+
+def _spare_scipy() -> None:
+    """Load numba's array functions without scipy.linalg, which they import to see if it is there.
+
+    That import is half of numba's start. What it would have found is told afterwards; functions
+    that call BLAS import scipy themselves when they are compiled.
+    """
+    linalg = importlib.import_module("numba.np.linalg")
+    ensure = getattr(linalg, "ensure_blas", None)
+
+    def absent() -> None:
+        raise ImportError
+
+    try:
+        linalg.ensure_blas = absent  # type: ignore[attr-defined]
+        arrays = importlib.import_module("numba.np.arraymath")
+    finally:
+        linalg.ensure_blas = ensure  # type: ignore[attr-defined]
+    arrays._HAVE_BLAS = importlib.util.find_spec("scipy") is not None  # type: ignore[attr-defined]
+
+
+_spare_scipy()
 
 
 def compiled(function: F) -> F:

@@ -181,5 +181,6 @@ def fold_utf8(data: U8, offsets: I64, *, alone: bool = True, zero: bool = False)
     data = data.view()
     data.flags.writeable = False  # one type of array, one compiled kernel
     table = ascii_table() if is_ascii else fold_table()
+    offsets = np.require(offsets, np.int64, ["C", "W"])
     folding.fold_documents(data, offsets[:-1], offsets[1:], table, alone, zero, out, bounds)
     return out[: bounds[-1]], bounds

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from curate.kernels.compiled import compiled, part_of_kernels
-from curate.kernels.simd import fold_ascii_64, trailing_zeros
+from curate.kernels.simd import copy_64, equal_64, fold_ascii_64, store_32, trailing_zeros
 from curate.kernels.utf8 import character_at, character_width
 
 __all__ = ["SLACK", "fold_document", "fold_documents"]
@@ -23,9 +23,11 @@ SLACK = 64
 
 _LOW_PLANES, _PLANE_14, _TABLE_END = 0x40000, 0xE0000, 0x50000
 _SEPARATOR = np.uint64(1 << 32)
-_BYTE, _LENGTH_SHIFT, _LENGTH = np.uint64(0xFF), np.uint64(32), np.uint64(7)
+_LENGTH_SHIFT, _LENGTH = np.uint64(32), np.uint64(7)
+_FLAGS_SHIFT, _NUMBER_SHIFT = np.uint64(35), np.uint64(40)
 _IS_ALONE, _IS_DIGIT, _IS_HANGUL = np.uint64(1 << 35), np.uint64(1 << 36), np.uint64(1 << 37)
 _ZERO_DIGIT = np.uint8(ord("0"))
+_ONE, _TOP = np.uint64(1), np.uint64(63)
 
 
 @part_of_kernels
@@ -40,30 +42,38 @@ def fold_document(
     begin = place
     i = start
     while i < stop:
-        if data[i] < 0x80 and i + 64 <= data.size:
+        # A single character of ASCII, as the space between two words of Greek, goes the other way.
+        many = data[i] < 0x80 and (i + 1 >= stop or data[i + 1] < 0x80)
+        if many and i + 64 <= data.size:
             other = fold_ascii_64(data, i, out, place, zero)
             length = min(trailing_zeros(other), stop - i)
             i += length
             place += length
             continue
-        entry, i = _next_entry(data, i, stop, table)
-        if entry & _IS_HANGUL:
-            place = _write_syllable(entry >> _LENGTH_SHIFT >> np.uint64(8), out, place)
-            continue
-        set_apart = alone and (entry & _IS_ALONE) != 0
-        if set_apart and place > begin and out[place - 1] != 0:
-            out[place] = 0
-            place += 1
-        for k in range(4):
-            out[place + k] = (entry >> np.uint64(8 * k)) & _BYTE
-        if zero and (entry & _IS_DIGIT) != 0:
-            out[place] = _ZERO_DIGIT
-            place += 1
+        # Runs of characters of one width, so that where the next one starts is not waited for.
+        if (data[i] & 0xE0) == 0xC0 and i + 2 <= stop:
+            while i + 2 <= stop and (data[i] & 0xE0) == 0xC0:
+                entry = table[character_at(data, i, 2)]
+                if entry >> _FLAGS_SHIFT:
+                    place = _write_special(entry, alone, zero, out, begin, place)
+                else:
+                    store_32(out, place, entry)
+                    place = int(place + np.int64(entry >> _LENGTH_SHIFT))
+                i += 2
+        elif (data[i] & 0xF0) == 0xE0 and i + 3 <= stop:
+            while i + 3 <= stop and (data[i] & 0xF0) == 0xE0:
+                entry = _entry(character_at(data, i, 3), table)
+                if entry >> _FLAGS_SHIFT:
+                    place = _write_special(entry, alone, zero, out, begin, place)
+                else:
+                    store_32(out, place, entry)
+                    place = int(place + np.int64(entry >> _LENGTH_SHIFT))
+                i += 3
         else:
-            place = int(place + np.int64((entry >> _LENGTH_SHIFT) & _LENGTH))
-        if set_apart:
-            out[place] = 0
-            place += 1
+            width = character_width(data, i, stop)
+            entry = _entry(character_at(data, i, width), table) if width else _SEPARATOR
+            place = _write_special(entry, alone, zero, out, begin, place)
+            i = i + width if width else stop
     return _join_zeros(out, begin, place) if zero else place
 
 
@@ -80,23 +90,38 @@ def fold_documents(
 
 
 @part_of_kernels
-def _next_entry(data: U8, i: int, stop: int, table: U64) -> tuple[np.uint64, int]:
-    """Return the table's entry of the character at `i`, and where the next one starts.
-
-    A syllable of Hangul brings its number in bits 40 and up.
-    """
-    width = character_width(data, i, stop)
-    if width == 0:
-        return _SEPARATOR, stop
-    code = character_at(data, i, width)
+def _entry(code: int, table: U64) -> np.uint64:
+    """Return the table's entry of a character; that of a Hangul syllable brings its number."""
     if code >= _LOW_PLANES:
         code -= _PLANE_14 - _LOW_PLANES
         if not _LOW_PLANES <= code < _TABLE_END:
-            return _SEPARATOR, i + width
-    entry = table[code]
+            return _SEPARATOR
+    entry: np.uint64 = table[code]
     if entry & _IS_HANGUL:
-        entry |= np.uint64(code - 0xAC00) << np.uint64(40)
-    return entry, i + width
+        entry |= np.uint64(code - 0xAC00) << _NUMBER_SHIFT
+    return entry
+
+
+@part_of_kernels
+def _write_special(
+    entry: np.uint64, alone: bool, zero: bool, out: U8, begin: int, place: int
+) -> int:
+    """Write what an entry says and return where it ends."""
+    if entry & _IS_HANGUL:
+        return _write_syllable(entry >> _NUMBER_SHIFT, out, place)
+    if zero and (entry & _IS_DIGIT) != 0:
+        out[place] = _ZERO_DIGIT
+        return place + 1
+    set_apart = alone and (entry & _IS_ALONE) != 0
+    if set_apart and place > begin and out[place - 1] != 0:
+        out[place] = 0
+        place += 1
+    store_32(out, place, entry)
+    place = int(place + np.int64((entry >> _LENGTH_SHIFT) & _LENGTH))
+    if set_apart:
+        out[place] = 0
+        place += 1
+    return place
 
 
 @part_of_kernels
@@ -120,11 +145,21 @@ def _write_jamo(code: int, out: U8, place: int) -> int:
 @part_of_kernels
 def _join_zeros(out: U8, begin: int, end: int) -> int:
     """Keep one of each run of the digit 0 in `out[begin:end]`; return the new end."""
-    place = begin
-    last = np.uint8(0)
-    for i in range(begin, end):
-        byte = out[i]
-        out[place] = byte
-        place += not (byte == _ZERO_DIGIT and last == _ZERO_DIGIT)
-        last = byte
+    place = i = begin
+    carry = np.uint64(0)
+    while i < end:
+        zeros = equal_64(out, i, _ZERO_DIGIT)
+        repeats = zeros & (zeros << _ONE | carry)
+        carry = zeros >> _TOP
+        length = min(64, end - i)
+        if length < 64:
+            repeats &= (_ONE << np.uint64(length)) - _ONE
+        if repeats == 0:
+            copy_64(out, i, out, place)  # backwards, so only over what is read
+            place += length
+        else:
+            for k in range(length):
+                out[place] = out[i + k]
+                place += (repeats >> np.uint64(k)) & _ONE == 0
+        i += length
     return place

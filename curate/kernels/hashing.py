@@ -9,9 +9,9 @@ import numpy.typing as npt
 
 from curate.kernels.compiled import compiled, part_of_kernels
 from curate.kernels.folding import fold_document
-from curate.kernels.simd import load_64, nonzero_64, trailing_zeros
+from curate.kernels.simd import count_ones, load_64, nonzero_64, trailing_zeros
 
-__all__ = ["drop_repeats", "hash_characters", "hash_ngrams", "hash_words"]
+__all__ = ["hash_characters", "hash_ngrams", "hash_words"]
 
 U8 = npt.NDArray[np.uint8]
 U64 = npt.NDArray[np.uint64]
@@ -28,12 +28,12 @@ _SPACE = np.uint8(0x20)
 @compiled
 def hash_words(
     data: U8, starts: I64, stops: I64, table: U64, zero: bool, width: int,
-    folded: U8, edges: I64, words: U64, out: U64, offsets: I64,
+    folded: U8, edges: I64, longer: I64, words: U64, out: U64, offsets: I64,
 ) -> None:  # fmt: skip
     """Write the n-gram hashes of each document to `out`, and where each document's begin.
 
-    A `width` of 0 asks for the hashes of the words themselves. `folded`, `edges` and `words` are
-    scratch for the longest document.
+    A `width` of 0 asks for the hashes of the words themselves. `folded`, `edges`, `longer`
+    and `words` are scratch for the longest document.
     """
     place = 0
     offsets[0] = 0
@@ -41,10 +41,10 @@ def hash_words(
         end = fold_document(data, starts[i], stops[i], table, True, zero, folded, 0)
         num_words = _find_words(folded, end, edges)
         if width == 0:
-            _hash_found(folded, edges, num_words, out, place)
+            _hash_found(folded, edges, num_words, longer, out, place)
             place += num_words
         else:
-            _hash_found(folded, edges, num_words, words, 0)
+            _hash_found(folded, edges, num_words, longer, words, 0)
             place = _ngrams(words, 0, num_words, width, out, place)
         offsets[i + 1] = place
 
@@ -76,19 +76,6 @@ def hash_ngrams(hashes: U64, bounds: I64, width: int, out: U64, offsets: I64) ->
         offsets[i + 1] = place
 
 
-@compiled
-def drop_repeats(values: U64, bounds: I64, offsets: I64) -> None:
-    """Keep one of each run of equal values of a document, in place, and write the new offsets."""
-    place = 0
-    offsets[0] = 0
-    for i in range(bounds.size - 1):
-        for k in range(bounds[i], bounds[i + 1]):
-            if k == bounds[i] or values[k] != values[k - 1]:
-                values[place] = values[k]
-                place += 1
-        offsets[i + 1] = place
-
-
 @part_of_kernels
 def _fmix64(h: np.uint64) -> np.uint64:
     h ^= h >> _SHIFT
@@ -100,7 +87,11 @@ def _fmix64(h: np.uint64) -> np.uint64:
 
 @part_of_kernels
 def _find_words(folded: U8, end: int, edges: I64) -> int:
-    """Write start and stop of each run of non-zero bytes in `folded[:end]`; return their number."""
+    """Write start and stop of each run of non-zero bytes in `folded[:end]`; return their number.
+
+    Eight edges are written at a time, so that the number of words in 64 bytes, which nobody can
+    predict, decides less often where to go next; up to seven of them mean nothing.
+    """
     count = 0
     carry = np.uint64(0)
     for base in range(0, end, 64):
@@ -109,10 +100,13 @@ def _find_words(folded: U8, end: int, edges: I64) -> int:
             inside &= (_ONE << np.uint64(end - base)) - _ONE
         edge = inside ^ (inside << _ONE | carry)
         carry = inside >> _TOP
-        while edge:
-            edges[count] = base + trailing_zeros(edge)
-            edge &= edge - _ONE
-            count += 1
+        here = count
+        count += count_ones(edge)
+        while here < count:
+            for k in range(8):
+                edges[here + k] = base + trailing_zeros(edge)
+                edge &= edge - _ONE
+            here += 8
     if count & 1:
         edges[count] = end
         count += 1
@@ -120,20 +114,38 @@ def _find_words(folded: U8, end: int, edges: I64) -> int:
 
 
 @part_of_kernels
-def _hash_found(folded: U8, edges: I64, num_words: int, out: U64, place: int) -> None:
+def _hash_found(folded: U8, edges: I64, num_words: int, longer: I64, out: U64, place: int) -> None:
+    """Write the hash of each word to `out[place:]`; `longer` is scratch for [num_words + 1].
+
+    All first chunks at once, which is vectors, then what the words of over 8 bytes have besides.
+    """
+    num_longer = 0
     for k in range(num_words):
         start = edges[2 * k]
         length = edges[2 * k + 1] - start
-        cut = np.uint64(64 - 8 * min(length, 8))
-        h = _fmix64((load_64(folded, start) & (_ALL >> cut)) ^ GOLDEN)
-        key = GOLDEN
+        out[place + k] = _chunk(folded, start, length) ^ GOLDEN
+        longer[num_longer] = k
+        num_longer += length > 8
+    for k in range(place, place + num_words):
+        out[k] = _fmix64(out[k])
+    for j in range(num_longer):
+        k = longer[j]
+        start = edges[2 * k] + 8
+        length = edges[2 * k + 1] - start
+        key = GOLDEN + GOLDEN
+        total = _fmix64(_chunk(folded, start, length) ^ key)
         while length > 8:
             start += 8
             length -= 8
             key += GOLDEN
-            cut = np.uint64(64 - 8 * min(length, 8))
-            h += _fmix64((load_64(folded, start) & (_ALL >> cut)) ^ key)
-        out[place + k] = h
+            total += _fmix64(_chunk(folded, start, length) ^ key)
+        out[place + k] += total
+
+
+@part_of_kernels
+def _chunk(folded: U8, start: int, length: int) -> np.uint64:
+    """Return up to 8 bytes as a little-endian number."""
+    return load_64(folded, start) & (_ALL >> np.uint64(64 - 8 * min(length, 8)))
 
 
 @part_of_kernels
@@ -142,6 +154,8 @@ def _ngrams(hashes: U64, start: int, stop: int, width: int, out: U64, place: int
     num_ngrams = stop - start - width + 1
     if num_ngrams <= 0:
         return place
+    if width == 5:
+        return _fives(hashes, start, num_ngrams, out, place)
     total = np.uint64(0)
     leaving = _ONE  # the multiplier of the word that leaves the window
     for k in range(width):
@@ -154,6 +168,16 @@ def _ngrams(hashes: U64, start: int, stop: int, width: int, out: U64, place: int
         out[place + k] = total
     for k in range(place, place + num_ngrams):
         out[k] = _fmix64(out[k])
+    return place + num_ngrams
+
+
+@part_of_kernels
+def _fives(hashes: U64, start: int, num_ngrams: int, out: U64, place: int) -> int:
+    """Do `_ngrams` for the usual width, without a chain from one n-gram to the next: vectors."""
+    p = NGRAM_MULTIPLIER
+    for k in range(start, start + num_ngrams):
+        total = (hashes[k] * p + hashes[k + 1]) * p + hashes[k + 2]
+        out[place + k - start] = _fmix64((total * p + hashes[k + 3]) * p + hashes[k + 4])
     return place + num_ngrams
 
 

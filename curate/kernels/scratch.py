@@ -1,5 +1,7 @@
 """Columns of texts cut into slices that fit a core's cache, and the scratch memory of kernels."""
 
+import contextlib
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +13,7 @@ import pyarrow as pa
 from curate.corpus.errors import InputError
 from curate.kernels.fold import ascii_table, fold_table
 
-__all__ = ["Scratch", "TextSlice", "text_slices"]
+__all__ = ["Scratch", "TextSlice", "borrowed_scratch", "text_slices"]
 
 U8 = npt.NDArray[np.uint8]
 U32 = npt.NDArray[np.uint32]
@@ -21,7 +23,11 @@ Bools = npt.NDArray[np.bool_]
 
 SLICE_BYTES = 256 << 10
 SLICE_TEXTS = 2048
+KEPT_BYTES = 32 << 20
 SLACK = 64  # that of the kernels, which read and write whole vectors
+
+
+_THREAD = threading.local()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,11 +96,31 @@ class Scratch:
         array: I64 = self._array(name, size, np.int64)
         return array[:size]
 
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all arrays."""
+        return sum(int(array.nbytes) for array in self._arrays.values())
+
     def _array(self, name: str, size: int, dtype: Any) -> Any:
         array = self._arrays.get(name)
         if array is None or array.size < size + SLACK:
             array = self._arrays[name] = np.empty(size + size // 4 + SLACK, dtype=dtype)
         return array
+
+
+@contextlib.contextmanager
+def borrowed_scratch() -> Iterator[Scratch]:
+    """Lend scratch of earlier calls in this thread to nobody else until it is given back.
+
+    New memory is not free: the system clears every page of it. A giant text's is not kept.
+    """
+    spare: list[Scratch] = _THREAD.__dict__.setdefault("spare", [])
+    scratch = spare.pop() if spare else Scratch()
+    try:
+        yield scratch
+    finally:
+        if scratch.num_bytes <= KEPT_BYTES and len(spare) < 4:
+            spare.append(scratch)
 
 
 def text_slices(texts: Any, max_bytes: int = 0) -> Iterator[TextSlice]:

@@ -18,17 +18,19 @@ from numba.np import arrayobj
 
 __all__ = [
     "copy_64",
+    "count_ones",
+    "equal_64",
     "fold_ascii_64",
     "load_64",
     "lower_ascii_64",
     "nonzero_64",
-    "spaces_64",
+    "store_32",
     "trailing_zeros",
 ]
 
 U8 = npt.NDArray[np.uint8]
 
-_I8, _I64 = ir.IntType(8), ir.IntType(64)
+_I8, _I32, _I64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
 _BYTES = ir.VectorType(_I8, 64)
 
 
@@ -105,13 +107,26 @@ def _lower_ascii_64(_context: Any, data: Any, index: Any, out: Any, place: Any) 
     return types.uint64(data, types.intp, out, types.intp), generate
 
 
-def _spaces_64(_context: Any, data: Any, index: Any) -> Any:
+def _equal_64(_context: Any, data: Any, index: Any, byte: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         where = _address(context, builder, signature, arguments, 0, _BYTES)
         text = builder.load(where, align=1)
-        return _mask(builder, builder.icmp_unsigned("==", text, _splat(0x20)))
+        zero = ir.Constant(_BYTES, ir.Undefined)
+        one = builder.insert_element(zero, arguments[2], ir.Constant(_I32, 0))
+        lanes = ir.Constant(ir.VectorType(_I32, 64), [0] * 64)
+        wanted = builder.shuffle_vector(one, zero, lanes)
+        return _mask(builder, builder.icmp_unsigned("==", text, wanted))
 
-    return types.uint64(data, types.intp), generate
+    return types.uint64(data, types.intp, types.uint8), generate
+
+
+def _store_32(_context: Any, out: Any, place: Any, value: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        target = _address(context, builder, signature, arguments, 0, _I32)
+        builder.store(builder.trunc(arguments[2], _I32), target, align=1)
+        return context.get_dummy_value()
+
+    return types.none(out, types.intp, types.uint64), generate
 
 
 def _copy_64(_context: Any, data: Any, index: Any, out: Any, place: Any) -> Any:
@@ -122,6 +137,13 @@ def _copy_64(_context: Any, data: Any, index: Any, out: Any, place: Any) -> Any:
         return context.get_dummy_value()
 
     return types.none(data, types.intp, out, types.intp), generate
+
+
+def _count_ones(_context: Any, value: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.ctpop(arguments[0])
+
+    return types.int64(types.uint64), generate
 
 
 def _trailing_zeros(_context: Any, value: Any) -> Any:
@@ -145,11 +167,17 @@ fold_ascii_64 = cast(Callable[[U8, int, U8, int, bool], np.uint64], intrinsic(_f
 # Returns which bytes were not ASCII.
 lower_ascii_64 = cast(Callable[[U8, int, U8, int], np.uint64], intrinsic(_lower_ascii_64))
 
-# Which of data[index : index + 64] are spaces.
-spaces_64 = cast(Callable[[U8, int], np.uint64], intrinsic(_spaces_64))
+# Which of data[index : index + 64] equal a byte.
+equal_64 = cast(Callable[[U8, int, np.uint8], np.uint64], intrinsic(_equal_64))
+
+# Write the low 32 bits of a number to out[place : place + 4], little-endian.
+store_32 = cast(Callable[[U8, int, np.uint64], None], intrinsic(_store_32))
 
 # Copy 64 bytes from data[index:] to out[place:].
 copy_64 = cast(Callable[[U8, int, U8, int], None], intrinsic(_copy_64))
 
 # The number of zero bits below the lowest one; 64 for 0.
 trailing_zeros = cast(Callable[[np.uint64], int], intrinsic(_trailing_zeros))
+
+# The number of one bits.
+count_ones = cast(Callable[[np.uint64], int], intrinsic(_count_ones))

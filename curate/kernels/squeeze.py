@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from curate.kernels.compiled import compiled, part_of_kernels
-from curate.kernels.simd import copy_64, lower_ascii_64, spaces_64, trailing_zeros
+from curate.kernels.simd import copy_64, equal_64, lower_ascii_64, store_32, trailing_zeros
 from curate.kernels.utf8 import character_at, character_width
 
 __all__ = ["BLOCK_BYTES", "lower_table", "squeeze_documents"]
@@ -23,8 +23,11 @@ BLOCK_BYTES = 128
 
 # Characters above have no case and are no white space, in every Unicode version so far.
 _TABLE_SIZE = 0x20000
-# White_Space of Unicode's PropList.txt outside ASCII; unchanged since Unicode 6.3.
-_WHITE_SPACE = (0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x2028, 0x2029, 0x202F, 0x205F, 0x3000)
+# White_Space of Unicode's PropList.txt, unchanged since Unicode 6.3.
+_WHITE_SPACE = (
+    *(*range(0x09, 0x0E), 0x20, 0x85, 0xA0, 0x1680),
+    *(*range(0x2000, 0x200B), 0x2028, 0x2029, 0x202F, 0x205F, 0x3000),
+)
 _FINAL_SIGMA, _SIGMA = 0x3C2, 0x3C3
 
 _OWN, _ONE, _BYTE = np.uint64(0), np.uint64(1), np.uint64(0xFF)
@@ -39,7 +42,7 @@ def lower_table() -> U64:
     0 means the character itself.
     """
     table = np.zeros(_TABLE_SIZE, dtype=np.uint64)
-    for code in range(0x80, _TABLE_SIZE):
+    for code in range(_TABLE_SIZE):
         character = chr(code)
         lowered = character.lower()
         if lowered != character:
@@ -74,10 +77,12 @@ def _squeeze(data: U8, start: int, stop: int, table: U64, block: U8, out: U8, pl
     after_space = _ONE  # as if: no space at the beginning
     i = start
     while i < stop:
-        if data[i] < 0x80 and i + 64 <= data.size:
+        # A single character of ASCII, as the space between two words of Greek, goes the other way.
+        many = data[i] < 0x80 and (i + 1 >= stop or data[i + 1] < 0x80)
+        if many and i + 64 <= data.size:
             other = lower_ascii_64(data, i, block, 0)
             length = min(trailing_zeros(other), stop - i)
-            spaces = spaces_64(block, 0)
+            spaces = equal_64(block, 0, _SPACE)
             dropped = spaces & (spaces << _ONE | after_space)
             if length < 64:
                 dropped &= (_ONE << np.uint64(length)) - _ONE
@@ -89,13 +94,19 @@ def _squeeze(data: U8, start: int, stop: int, table: U64, block: U8, out: U8, pl
             after_space = (spaces >> np.uint64(length - 1)) & _ONE
             i += length
             continue
-        entry, i = _next_entry(data, i, stop, table)
-        if (entry & _BYTE) == _SPACE and after_space:
-            continue
-        after_space = np.uint64((entry & _BYTE) == _SPACE)
-        for k in range(4):
-            out[place + k] = (entry >> np.uint64(8 * k)) & _BYTE
-        place = int(place + np.int64(entry >> _LENGTH_SHIFT))
+        width = character_width(data, i, stop)
+        code = character_at(data, i, width) if width else 0x20
+        entry = table[code] if code < table.size else _OWN
+        if entry == _OWN:  # most characters are neither capitals nor white space
+            for k in range(width):
+                out[place + k] = data[i + k]
+            place += width
+            after_space = np.uint64(0)
+        elif (entry & _BYTE) != _SPACE or not after_space:
+            store_32(out, place, entry)
+            place = int(place + np.int64(entry >> _LENGTH_SHIFT))
+            after_space = np.uint64((entry & _BYTE) == _SPACE)
+        i = i + width if width else stop
     return place - 1 if place > begin and out[place - 1] == _SPACE else place
 
 
@@ -113,24 +124,3 @@ def _copy_kept(block: U8, length: int, dropped: np.uint64, out: U8, place: int) 
         i += trailing_zeros(~(dropped >> np.uint64(i)))
         if i >= length:
             return place
-
-
-@part_of_kernels
-def _next_entry(data: U8, i: int, stop: int, table: U64) -> tuple[np.uint64, int]:
-    """Return what the character at `i` becomes, and where the next one starts."""
-    width = character_width(data, i, stop)
-    if width == 0:
-        return _ONE << _LENGTH_SHIFT | np.uint64(_SPACE), stop
-    code = character_at(data, i, width)
-    if code < 0x80:
-        if 0x41 <= code <= 0x5A:
-            code += 0x20
-        elif 0x09 <= code <= 0x0D:
-            code = 0x20
-        return np.uint64(code) | _ONE << _LENGTH_SHIFT, i + width
-    entry = table[code] if code < table.size else _OWN
-    if entry == _OWN:
-        entry = np.uint64(width) << _LENGTH_SHIFT
-        for k in range(width):
-            entry |= np.uint64(data[i + k]) << np.uint64(8 * k)
-    return entry, i + width

@@ -29,7 +29,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from curate.corpus.errors import InputError
-from curate.kernels.scratch import Scratch, TextSlice, text_slices
+from curate.kernels.scratch import TextSlice, borrowed_scratch, text_slices
 from curate.kernels.shingles import hash_words, ragged_offsets, shingle_sets, unique_sorted
 
 __all__ = ["ngram_hashes", "normalise_words", "shingle_sets", "unique_sorted", "word_hashes"]
@@ -66,12 +66,12 @@ def word_hashes(texts: Any) -> tuple[U64, I64]:
     A null text has no words. Raises InputError if `texts` is not a string array.
     """
     values, counts = [np.empty(0, dtype=np.uint64)], [np.empty(0, dtype=np.int64)]
-    scratch = Scratch()
-    for part in text_slices(texts):
-        offsets = scratch.int64("offsets", part.num_texts + 1)
-        hashes = hash_words(part, 0, False, scratch, offsets)
-        values.append(hashes[: offsets[-1]].copy())
-        counts.append(np.diff(offsets))
+    with borrowed_scratch() as scratch:
+        for part in text_slices(texts):
+            offsets = scratch.int64("offsets", part.num_texts + 1)
+            hashes = hash_words(part, 0, False, scratch, offsets)
+            values.append(hashes[: offsets[-1]].copy())
+            counts.append(np.diff(offsets))
     return np.concatenate(values), ragged_offsets(np.concatenate(counts))
 
 

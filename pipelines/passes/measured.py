@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curate.corpus.shard import Shard, iter_batches, read_shard
@@ -41,7 +42,8 @@ PASS = "deduplicate"
 PROBE_BYTES, PROBE_SHARE = 64_000_000, 0.05  # probed: the greater of the two
 MAX_TWINS = 1000  # looked at for one sampled document
 CHECKED_EDGES, CHECKED_BYTES = 200, 2_000_000
-BLOCK_DOCS, BLOCK_BYTES = 1024, 4 << 20
+SAMPLE_BYTES = 16 << 20  # of text; of long documents fewer are sampled than was asked
+READ_DOCS, BLOCK_DOCS, BLOCK_BYTES = 4096, 1024, 4 << 20
 
 _TEXTS = pa.schema(
     [
@@ -82,7 +84,7 @@ def run(
         scheme: its shingles are those of the edges.
         threshold: similarity of an edge.
         similarity: `jaccard` or `containment`.
-        sample: documents to sample; 0 measures nothing.
+        sample: documents to sample, up to 16 MiB of text; 0 measures nothing.
         crowds: shards of (bucket, doc_id): pairs within a bucket, each bucket in one shard, are
             verified on demand and count as found.
     """
@@ -175,20 +177,20 @@ def build_index(
     num_docs: int,
 ) -> Parts:
     """Job: the sampled documents' shingle sets, the share to probe, and the edges to check."""
-    storage = workspace.storage
-    tables = [read_shard(storage, shard, ["doc_id"]) for shard in picked]
-    ids = pa.concat_tables(tables)["doc_id"].combine_chunks()
+    ids, lengths = _picked(workspace, picked)
     chosen = choose(ids, sample)
+    num_chosen = max(1, int(np.searchsorted(np.cumsum(lengths[chosen]), SAMPLE_BYTES)))
+    chosen = chosen[:num_chosen]
+    num_bytes = int(lengths[chosen].sum())
     place = np.full(len(ids), -1, dtype=np.int64)
     place[chosen] = np.arange(chosen.size)  # row of the file -> row of the sample
     sets: list[Any] = [None] * chosen.size
-    start = num_bytes = 0
+    start = 0
     for shard in picked:
-        for batch in iter_batches(storage, shard, ["text"], max_rows=BLOCK_DOCS):
+        for batch in iter_batches(workspace.storage, shard, ["text"], READ_DOCS):
             here = place[start : start + batch.num_rows]
             start += batch.num_rows
             texts = batch.column("text").filter(pa.array(here >= 0))
-            num_bytes += _num_bytes(texts)
             values, offsets = shingle_sets(texts, shingling)
             for k, row in enumerate(here[here >= 0].tolist()):
                 sets[row] = values[offsets[k] : offsets[k + 1]]
@@ -208,8 +210,18 @@ def build_index(
     return Parts({"sampled": [sampled]}, {}, {"limit": limit, "edges": edges})
 
 
-def _num_bytes(texts: Any) -> int:
-    return int(pa.compute.sum(pa.compute.binary_length(texts)).as_py() or 0)
+def _picked(workspace: Workspace, picked: Sequence[Shard]) -> tuple[Any, np.ndarray]:
+    """Return ids, and bytes of text, of all documents that were picked."""
+    ids, lengths = [], [np.empty(0, dtype=np.int64)]
+    for shard in picked:
+        for batch in iter_batches(workspace.storage, shard, ["doc_id", "text"], READ_DOCS):
+            ids.append(batch.column("doc_id"))
+            lengths.append(_lengths(batch.column("text")))
+    return pa.chunked_array(ids, pa.binary(16)).combine_chunks(), np.concatenate(lengths)
+
+
+def _lengths(texts: Any) -> np.ndarray:
+    return np.asarray(pc.binary_length(texts).to_numpy(zero_copy_only=False), dtype=np.int64)
 
 
 def _edges(workspace: Workspace, duplicates: Sequence[Shard]) -> Iterator[pl.DataFrame]:
@@ -269,15 +281,22 @@ def _blocks(
     """Yield the probed documents of a part a few MiB at a time, and write the wanted ones."""
     waiting: list[Any] = []
     rows = size = 0
-    for batch in iter_batches(workspace.storage, shard, ["doc_id", "text"], BLOCK_DOCS):
+    for batch in iter_batches(workspace.storage, shard, ["doc_id", "text"], READ_DOCS):
         ids = batch.column("doc_id")
-        checked.write(batch.filter(pa.compute.is_in(ids, wanted)))
+        checked.write(batch.filter(pc.is_in(ids, wanted)))
         part = batch.filter(pa.array(probe_keys(ids) <= np.uint64(limit)))
-        waiting.append(part)
-        rows, size = rows + part.num_rows, size + _num_bytes(part.column("text"))
-        if rows >= BLOCK_DOCS or size >= BLOCK_BYTES:
-            yield pa.Table.from_batches(waiting)
-            waiting, rows, size = [], 0, 0
+        ends = np.cumsum(_lengths(part.column("text")))
+        begin = 0
+        while begin < part.num_rows:
+            before = int(ends[begin - 1]) if begin else 0
+            end = int(np.searchsorted(ends, before + BLOCK_BYTES - size, side="right"))
+            end = max(begin + 1, min(end, begin + BLOCK_DOCS - rows))
+            waiting.append(part.slice(begin, end - begin))
+            rows, size = rows + end - begin, size + int(ends[end - 1]) - before
+            begin = end
+            if rows >= BLOCK_DOCS or begin < part.num_rows:
+                yield pa.Table.from_batches(waiting)
+                waiting, rows, size = [], 0, 0
     if rows:
         yield pa.Table.from_batches(waiting)
 

@@ -6,11 +6,13 @@ from typing import Any
 import polars as pl
 
 from pipelines.report.facts import Facts
+from pipelines.report.near import near_duplicates
 from pipelines.report.text import number, percent, si, visible
 
 __all__ = ["alerts"]
 
 _MANY_EPOCHS = 4  # Muennighoff et al. 2023: repetition is nearly free up to about four epochs
+_LOW_RECALL = 0.95
 _NAMES_SHOWN = 8
 _LEVELS = ("warning", "notice")
 
@@ -24,7 +26,7 @@ def alerts(facts: Facts, data: dict[str, Any]) -> list[dict[str, str]]:
     """
     found = [
         {"level": level, "section": section, "text": text}
-        for maker in (_input, _losses, _rules, _signals, _contamination, _mixture)
+        for maker in (_input, _losses, _rules, _duplicates, _signals, _contamination, _mixture)
         for level, section, text in maker(facts, data)
     ]
     return sorted(found, key=lambda alert: _LEVELS.index(alert["level"]))
@@ -91,7 +93,11 @@ def _rules(facts: Facts, data: dict[str, Any]) -> Alerts:
     if dead:
         verb = "drops" if len(dead) == 1 else "drop"
         yield "notice", "reasons", f"{_names(dead)} {verb} nothing (dead rules)."
-    counts = facts.corpus.manifest("deduplicate").counts
+
+
+def _duplicates(facts: Facts, data: dict[str, Any]) -> Alerts:
+    manifest = facts.corpus.manifest("deduplicate")
+    counts = manifest.counts
     if counts.get("capped_buckets"):
         yield (
             "warning",
@@ -99,6 +105,25 @@ def _rules(facts: Facts, data: dict[str, Any]) -> Alerts:
             f"{counts['capped_buckets']:,} LSH buckets held more documents than the cap, so not "
             "all of their pairs were compared; near-duplicates may be left.",
         )
+    if counts.get("capped_documents"):
+        yield (
+            "notice",
+            "duplicates",
+            f"{counts['capped_documents']:,} documents were so long that only their beginnings "
+            "were compared.",
+        )
+    near = near_duplicates(manifest)
+    for row in near["measured"] if near else ():
+        # With few pairs to be found a recall is low by chance: its whole interval must be low.
+        low = row["share"] < 1 if row["what"] == "precision" else (row["high"] or 1) < _LOW_RECALL
+        if low:
+            interval = f"{percent(row['low'])} to {percent(row['high'])}"
+            yield (
+                "warning",
+                "duplicates",
+                f"The {row['what']} of near-duplicates, measured on this corpus, is "
+                f"{percent(row['share'])} ({interval}).",
+            )
 
 
 def _signals(facts: Facts, data: dict[str, Any]) -> Alerts:

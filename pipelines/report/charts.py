@@ -33,14 +33,15 @@ def pictures(data: dict[str, Any]) -> dict[str, Any]:
             for entry in data["signals"]
         ],
         "jaccard": _jaccard(duplicates["jaccard"]),
-        "s_curve": line(
-            duplicates["s_curve"]["points"],
-            mark=duplicates["s_curve"]["threshold"],
-            value=duplicates["s_curve"]["at_threshold"],
-        )
-        if duplicates["s_curve"]
-        else None,
+        "s_curve": _curve(duplicates["near"]),
     }
+
+
+def _curve(near: dict[str, Any] | None) -> dict[str, Any] | None:
+    found = near["s_curve"] if near else None
+    if found is None:
+        return None
+    return line(found["points"], mark=found["threshold"], value=found["at_threshold"])
 
 
 def _jaccard(found: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -131,8 +132,8 @@ def _ticks(low: float, high: float, *, log: bool) -> list[float]:
     return [float(f"{i * step:.6g}") for i in range(first, last + 1)]
 
 
-def line(points: list[list[float]], *, mark: float, value: float) -> dict[str, Any]:
-    """Return the path of a curve over the unit square, with one point marked on it."""
+def line(points: list[list[float]], *, mark: float | None, value: float | None) -> dict[str, Any]:
+    """Return the path of a curve over the unit square, with one point marked on it if there is."""
 
     def place(px: float, py: float) -> tuple[float, float]:
         return (
@@ -141,12 +142,13 @@ def line(points: list[list[float]], *, mark: float, value: float) -> dict[str, A
         )
 
     placed = [place(*point) for point in points]
-    path = "M" + " L".join(f"{x} {y}" for x, y in placed)
-    x, y = place(mark, value)
+    marked = None
+    if mark is not None and value is not None:
+        x, y = place(mark, value)
+        marked = {**_tick(x, mark), "y": y}
     return {
-        "path": path,
-        "x": x,
-        "y": y,
+        "path": "M" + " L".join(f"{x} {y}" for x, y in placed),
+        "mark": marked,
         "left": place(0, 0)[0],
         "ticks": [_tick(place(v, 0)[0], v) for v in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)],
         "levels": [{"y": place(0, v)[1], "label": f"{v:.0%}"} for v in (0.0, 0.5, 1.0)],

@@ -5,6 +5,7 @@ from typing import Any
 import polars as pl
 
 from pipelines.report.facts import Facts
+from pipelines.report.near import COUNTS, near_duplicates
 from pipelines.report.snippets import Snippets
 
 __all__ = ["contamination", "duplicates"]
@@ -16,11 +17,11 @@ _SPAN_BYTES = 700
 _HITS_SHOWN = 24
 _SIZES = ((2, 2), (3, 3), (4, 4), (5, 5), (6, 10), (11, 20), (21, 50), (51, 100), (101, 1000))
 _JACCARD_BINS = 20
-_CURVE_POINTS = 61
+_LINES = ("lines_repeated", "documents_cut", "bytes_cut")
 
 
 def duplicates(facts: Facts, snippets: Snippets) -> dict[str, Any]:
-    """Return clusters, their sizes, the Jaccard of near pairs, and the S-curve of the bands."""
+    """Return clusters and their sizes, the Jaccard of near pairs, and how these were found."""
     manifest = facts.corpus.manifest("deduplicate")
     edges = facts.corpus.table("duplicates", hex_ids=False)
     clusters = (
@@ -28,15 +29,16 @@ def duplicates(facts: Facts, snippets: Snippets) -> dict[str, Any]:
         .agg(size=pl.col("cluster_size").first(), pairs=pl.len(), lowest=pl.col("jaccard").min())
         .collect()
     )
-    near = manifest.settings["near"]
+    near = near_duplicates(manifest)
+    lines = {name: manifest.counts[name] for name in _LINES if name in manifest.counts}
     return {
-        "exact": manifest.settings["exact"],
+        "exact": manifest.settings.get("exact", True),
         "near": near,
         "scheme": manifest.info.get("scheme"),
-        "counts": dict(manifest.counts),
+        "counts": dict.fromkeys(COUNTS, 0) | dict(manifest.counts),
+        "lines": lines if len(lines) == len(_LINES) else None,
         "sizes": _sizes(clusters),
-        "jaccard": _jaccard(edges, float(near["threshold"])) if near else None,
-        "s_curve": _s_curve(near) if near else None,
+        "jaccard": _jaccard(edges, float(near["threshold"] or 0)) if near else None,
         "top": _top(facts, clusters, snippets),
         "close_calls": _close_calls(edges, snippets) if near else [],
     }
@@ -69,23 +71,6 @@ def _jaccard(edges: pl.LazyFrame, threshold: float) -> dict[str, Any]:
     for place_of, pairs in counted.iter_rows():
         counts[place_of] = pairs
     return {"low": threshold, "high": 1.0, "counts": counts}
-
-
-def _s_curve(near: dict[str, Any]) -> dict[str, Any]:
-    """Return the chance that a pair of some Jaccard is compared at all (MMDS, 3.4.2)."""
-    bands, rows = int(near["bands"]), int(near["rows"])
-
-    def chance(jaccard: float) -> float:
-        return round(float(1 - (1 - jaccard**rows) ** bands), 6)
-
-    steps = [i / (_CURVE_POINTS - 1) for i in range(_CURVE_POINTS)]
-    return {
-        "bands": bands,
-        "rows": rows,
-        "threshold": near["threshold"],
-        "at_threshold": chance(near["threshold"]),
-        "points": [[round(step, 4), chance(step)] for step in steps],
-    }
 
 
 def _top(facts: Facts, clusters: pl.DataFrame, snippets: Snippets) -> list[dict[str, Any]]:

@@ -69,13 +69,16 @@ def write_report(corpus: "Corpus", out_path: str | Path) -> Path:
 def summary(corpus: "Corpus") -> dict[str, Any]:
     """Return the few numbers to print after a run; reads no text and no signal.
 
-    Keys: corpus, fingerprint, documents, tokens, reasons, sources, mixture, duplicates, alerts.
+    Keys: corpus, fingerprint, documents, tokens, reasons, sources, mixture, duplicates,
+    near_duplicates, alerts.
     """
     from pipelines.report.alerts import alerts
     from pipelines.report.facts import load_facts
+    from pipelines.report.near import near_duplicates
     from pipelines.report.sections import head, mixture, reasons, sources
 
     facts = load_facts(corpus)
+    deduplicated = corpus.manifest("deduplicate")
     parts: dict[str, Any] = {
         "corpus": head(facts),
         "sources": sources(facts),
@@ -103,7 +106,8 @@ def summary(corpus: "Corpus") -> dict[str, Any]:
         ],
         "sources": parts["sources"]["rows"],
         "mixture": parts["mixture"],
-        "duplicates": dict(corpus.manifest("deduplicate").counts),
+        "duplicates": dict(deduplicated.counts),
+        "near_duplicates": near_duplicates(deduplicated),
         "alerts": alerts(facts, parts),
     }
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from curate.contamination.spans import word_spans
 from curate.corpus.errors import InputError
 from curate.kernels import fold, scratch
 from curate.kernels.fold import fold_character, fold_table, is_alone
@@ -191,6 +192,40 @@ def test_ngrams_never_cross_documents_and_offsets_may_start_anywhere(sizes, widt
     assert ragged(ngrams[0].tolist(), ngrams[1]) == expected
     doubled = unique_sorted(np.repeat(hashes, 2), 2 * offsets)
     assert ragged(doubled[0].tolist(), doubled[1]) == ragged(hashes.tolist(), offsets)
+
+
+@given(st.lists(st.lists(st.integers(0, 2**64 - 1) | st.integers(0, 9), max_size=60), max_size=5))
+def test_sets_are_sorted_and_without_repeats(docs):
+    bounds = np.cumsum([0, *map(len, docs)])
+    hashes = np.array([h for doc in docs for h in doc], dtype=np.uint64)
+    found = unique_sorted(hashes, bounds)
+    assert ragged(found[0].tolist(), found[1]) == [sorted(set(doc)) for doc in docs]
+
+
+@pytest.mark.parametrize("spread", ["even", "one bucket", "few values", "two sizes"])
+def test_sets_of_any_spread_and_size_are_right(spread):
+    draw = np.random.default_rng(1)
+    values = {
+        "even": draw.integers(0, 2**64, 300_000, dtype=np.uint64),
+        "one bucket": np.arange(5000, dtype=np.uint64)[::-1].copy(),
+        "few values": draw.choice(draw.integers(0, 2**64, 7, dtype=np.uint64), 5000),
+        "two sizes": np.concatenate(
+            [draw.integers(0, 99, 4000, np.uint64), draw.integers(0, 2**64, 99, np.uint64)]
+        ),
+    }[spread]
+    for bounds in ([0, values.size], [0, 10, 10, 35, values.size - 1]):
+        found = unique_sorted(values, np.array(bounds))
+        expected = [np.unique(values[a:b]) for a, b in pairwise(bounds)]
+        assert np.array_equal(found[0], np.concatenate(expected))
+        assert np.diff(found[1]).tolist() == [one.size for one in expected]
+
+
+def test_spans_of_words_of_scripts_without_spaces_are_single_letters():
+    text = "ab\u6211\u3099\u7231c\u0e01\u0e34\u0e19"
+    starts, stops = word_spans(text)
+    pieces = [text.encode()[a:b].decode() for a, b in zip(starts, stops, strict=True)]
+    assert pieces == ["ab", "\u6211\u3099", "\u7231", "c", "\u0e01\u0e34", "\u0e19"]
+    assert len(pieces) == word_hashes(array([text]))[0].size
 
 
 def test_no_character_folds_to_a_mixture_of_word_and_separator():

@@ -176,6 +176,7 @@ def test_containment_is_measured_as_containment(texts, tmp_path):
 @pytest.mark.parametrize("parts", [2, 7])
 def test_no_split_or_order_of_the_input_shows(texts, edges, tmp_path, monkeypatch, parts, seed):
     monkeypatch.setattr(measured, "PROBE_BYTES", 40_000)  # some of the documents only
+    monkeypatch.setattr(measured, "SAMPLE_BYTES", 18_000)  # before there are 70 of them
     monkeypatch.setattr(measured, "MAX_TWINS", 3)
     monkeypatch.setattr(measured, "BLOCK_DOCS", 17)
     exact, near = edges
@@ -183,6 +184,7 @@ def test_no_split_or_order_of_the_input_shows(texts, edges, tmp_path, monkeypatc
     bench = Bench(tmp_path / "other", texts, exact, near[::2], parts=parts, seed=seed)
     assert bench.run(sample=70) == one
     assert 0.2 * len(texts) < one["probed_documents"] < 0.8 * len(texts)
+    assert 20 < one["sampled_documents"] < 70
     assert one["recall"] is not None
 
 

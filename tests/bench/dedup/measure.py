@@ -1,9 +1,10 @@
 """Run a process from start to end: CPU seconds, wall seconds and peak memory of its whole tree."""
 
+import json
 import os
 import subprocess
+import sys
 import threading
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ LIMITS = {
     "TOKENIZERS_PARALLELISM": "false",
 }
 SAMPLE_S = 0.05
+LAUNCHER = Path(__file__).with_name("launch.py")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,36 +59,37 @@ def run(
 ) -> Usage:
     """Run a command, on one core where the system can do that and `core` names one."""
     clean = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    before = _pin(core)
-    try:
-        start = time.perf_counter()
-        with log.open("wb") as out:
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                cwd=cwd,
-                env={**clean, **LIMITS, **env},
-            )
-    finally:
-        _unpin(before)
-    sampler = _Sampler(process.pid)
-    _, status, used = os.wait4(process.pid, 0)
-    wall = time.perf_counter() - start
-    process.returncode = os.waitstatus_to_exitcode(status)  # it is gone: spare Popen the wait
-    largest = used.ru_maxrss * (1 if os.uname().sysname == "Darwin" else 1024)
+    report = log.with_suffix(".usage.json")
+    report.unlink(missing_ok=True)
+    pinned = "" if core is None else str(core)
+    launcher = [sys.executable, "-I", "-S", str(LAUNCHER), str(report), pinned]
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [*launcher, *command],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            cwd=cwd,
+            env={**clean, **LIMITS, **env},
+        )
+        sampler = _Sampler(process.pid)
+        process.wait()
+        together = sampler.stop()
+    if not report.is_file():
+        tail = log.read_text(errors="replace").strip()[-300:]
+        raise RuntimeError(f"{command[0]} could not be started: {tail}")
+    facts = json.loads(report.read_text())
     return Usage(
-        cpu_s=used.ru_utime + used.ru_stime,
-        wall_s=wall,
-        peak_mib=max(largest, sampler.stop()) / 2**20,
-        code=process.returncode,
+        cpu_s=facts["cpu_s"],
+        wall_s=facts["wall_s"],
+        peak_mib=max(facts["peak_bytes"], together) / 2**20,
+        code=facts["code"],
         log=log,
     )
 
 
 class _Sampler(threading.Thread):
-    """Sums the resident memory of a process and its descendants every now and then."""
+    """Sums the resident memory of a process's descendants every now and then."""
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
@@ -99,8 +102,7 @@ class _Sampler(threading.Thread):
         """Sample until told to stop; a single process is left to its own `ru_maxrss`."""
         while not self._done.wait(SAMPLE_S):
             try:
-                root = psutil.Process(self._pid)
-                tree = [root, *root.children(recursive=True)]
+                tree = psutil.Process(self._pid).children(recursive=True)
                 if len(tree) > 1:
                     self._peak = max(self._peak, sum(one.memory_info().rss for one in tree))
             except psutil.Error:
@@ -111,17 +113,3 @@ class _Sampler(threading.Thread):
         self._done.set()
         self.join()
         return self._peak
-
-
-def _pin(core: int | None) -> set[int]:
-    """Put this process on one core for as long as a child is born; return where it was."""
-    if core is None or not hasattr(os, "sched_setaffinity"):
-        return set()
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {core})
-    return before
-
-
-def _unpin(before: set[int]) -> None:
-    if before:
-        os.sched_setaffinity(0, before)

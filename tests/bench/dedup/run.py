@@ -49,7 +49,7 @@ class Bench:
             f"{self.corpus.facts['documents']:,} documents, {self.corpus.num_mb:.1f} MB", flush=True
         )
         self.judge = Judge(self.corpus.parquet, self.corpus.truth)
-        self.peers = [one for one in PEERS if not options.only or one.name in options.only]
+        self.peers = [one for one in PEERS if options.only is None or one.name in options.only]
         needed = {one.environment for one in self.peers}
         self.environments: dict[str, Made] = {
             name: ensure(one, self.home / "venvs")
@@ -205,7 +205,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.quick:
         options.repeats = min(options.repeats, 2)
-    usual = not (options.quick or options.size_mb or options.data or options.only)
+    usual = not (options.quick or options.size_mb or options.data) and options.only is None
     options.size_mb = options.size_mb or (QUICK_MB if options.quick else SIZE_MB)
     if options.results is None:
         folder = contenders.HERE if usual else options.home

@@ -44,6 +44,8 @@ class Score:
             found.append(f"precision {self.precision:.4f} is below 1")
         if self.groups_lost:
             found.append(f"{self.groups_lost} groups have no survivor")
+        if self.unsupported:
+            found.append(f"{self.unsupported} removed documents have no kept twin")
         return found
 
 

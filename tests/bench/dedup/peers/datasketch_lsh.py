@@ -11,7 +11,7 @@ NUM_PERM = shared.BANDS * shared.ROWS
 
 def signatures(texts: list[str]) -> list[MinHash]:
     """Shingle in Python and sketch with the library's default scheme and hash."""
-    tokens = [[one.encode() for one in shared.shingles(text)] for text in texts]
+    tokens = [[one.encode() for one in set(shared.shingles(text))] for text in texts]
     return MinHash.bulk(tokens, num_perm=NUM_PERM)
 
 

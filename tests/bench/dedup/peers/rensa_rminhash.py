@@ -16,7 +16,7 @@ def signatures(texts: list[str]) -> object:
     blocks = (texts[start : start + shared.BLOCK_DOCS] for start in starts)
     return [
         RMinHash.digest_matrix_from_token_sets(
-            [shared.shingles(text) for text in block], NUM_PERM, SEED
+            [list(shared.shingles(text)) for text in block], NUM_PERM, SEED
         )
         for block in blocks
     ]
@@ -28,7 +28,7 @@ def whole(source: Path, out: Path, option: str) -> None:
 
     def kept() -> Iterator[tuple[list[str], list[str]]]:
         for ids, texts in shared.batches(source):
-            pairs = [(ids[row], shared.shingles(text)) for row, text in enumerate(texts)]
+            pairs = [(ids[row], list(shared.shingles(text))) for row, text in enumerate(texts)]
             rows = [row for row, is_new in enumerate(index.add_pairs(pairs)) if is_new]
             yield [ids[row] for row in rows], [texts[row] for row in rows]
 

@@ -60,10 +60,10 @@ def first_texts(source: Path, max_bytes: float) -> list[str]:
     return texts
 
 
-def shingles(text: str) -> list[str]:
-    """Return the runs of `WIDTH` words, joined, each once."""
+def shingles(text: str) -> Iterator[str]:
+    """Yield the runs of `WIDTH` words, joined: of several ways to write this, the fastest."""
     words = WORD.findall(text.lower())
-    return list({" ".join(words[k : k + WIDTH]) for k in range(len(words) - WIDTH + 1)})
+    return map(" ".join, zip(*(words[k:] for k in range(WIDTH)), strict=False))
 
 
 def write_survivors(out: Path, blocks: Iterable[tuple[list[str], list[str]]]) -> None:
