@@ -231,9 +231,9 @@ def _demanded(
     known = {edge["other_id"] for edge in edges}  # each of a crowd is linked to a hub at least
     cluster = {name: edges[0][name] for name in ("cluster_id", "cluster_size")} if edges else {}
     for shard in corpus.manifest("judge").tables.get("demanded", ()):
-        edges = pl.DataFrame(pl.from_arrow(read_shard(corpus.store.storage, shard)))
+        table = pl.DataFrame(pl.from_arrow(read_shard(corpus.store.storage, shard)))
         mine = pl.lit(parse_id(doc_id), pl.Binary)
-        for edge in edges.filter((pl.col("doc_id") == mine) | (pl.col("twin_id") == mine)).rows():
+        for edge in table.filter((pl.col("doc_id") == mine) | (pl.col("twin_id") == mine)).rows():
             left, right = edge[0].hex(), edge[1].hex()
             other = right if left == doc_id else left
             if other not in known:
