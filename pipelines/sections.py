@@ -179,7 +179,7 @@ class Near(Section):
         8_000_000, ge=1000, description="longer documents are hashed by their beginning, and told"
     )
     sample: int = Field(
-        1024, ge=0, description="documents whose true twins are searched to measure the recall"
+        8192, ge=0, description="documents whose true twins are searched to measure the recall"
     )
 
     @model_validator(mode="after")

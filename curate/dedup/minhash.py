@@ -150,7 +150,7 @@ def sketch(texts: Any, scheme: MinHashScheme) -> Sketch:
     """Return the band keys of each text, without keeping shingles or signatures.
 
     Equal to `band_keys(signatures_of(texts, scheme), scheme)`. Runs without the GIL but for some
-    microseconds per 256 KiB: threads over slices of `texts` run side by side.
+    microseconds per 1 MiB: threads over slices of `texts` run side by side.
 
     Raises:
         InputError: `texts` is not an Arrow string array.

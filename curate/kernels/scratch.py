@@ -1,4 +1,4 @@
-"""Columns of texts cut into slices that fit a core's cache, and the scratch memory of kernels."""
+"""Columns of texts cut into slices that fit a core's caches, and the scratch memory of kernels."""
 
 import contextlib
 import threading
@@ -21,8 +21,8 @@ U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
-SLICE_BYTES = 256 << 10
-SLICE_TEXTS = 2048
+SLICE_BYTES = 1 << 20
+SLICE_TEXTS = 4096
 KEPT_BYTES = 32 << 20
 SLACK = 64  # that of the kernels, which read and write whole vectors
 

@@ -6,7 +6,7 @@ Japanese, Thai, ...); everything else separates.
 
 Results are ragged: flat values plus int64 offsets [n + 1]; document i owns
 `values[offsets[i] : offsets[i + 1]]`. Every function gives the same values for any slicing of the
-input, and works through about 256 KiB of text at a time.
+input, and works through about 1 MiB of text at a time.
 
 The hash of a word ("mix64") is defined here and nowhere else, so that it can be computed from Arrow
 bytes 8 at a time by any kernel: cut the folded UTF-8 into little-endian 64-bit chunks c_0, c_1, ...

@@ -46,8 +46,8 @@ from pipelines.store import Store, Version
 __all__ = ["outside_version", "run", "scheme_of"]
 
 _MIN_CANDIDATES = 1000  # below this the share that verifies says nothing
-_MAX_ROWS = 2_000_000  # of a range: some 200 MiB with everything that is made of them
-_MAX_BYTES = 128 << 20  # of shingle sets, or of clusters, before they leave memory
+_MAX_ROWS = 500_000  # of a range: some 60 MiB with everything that is made of them
+_MAX_BYTES = 48 << 20  # of shingle sets, or of clusters, before they leave memory
 _FINER_BANDS, _FINER_ROWS = 5, 2  # times those of the recipe, for crowded buckets
 _CURVE = range(50, 101, 5)
 
@@ -186,7 +186,7 @@ def run(context: Context) -> Manifest:
             **(cut.tables if cut else {}),
         },
         counts={**counts, **(cut.counts if cut else {})},
-        info=_info(context, own, duplicates, asked.near, scheme, other)
+        info=_info(context, own, duplicates, crowds, asked.near, scheme, other)
         | dict(cut.info if cut else {}),
     )
     return finish(context, manifest, began)
@@ -196,6 +196,7 @@ def _info(
     context: Context,
     documents: tuple[Shard, ...],
     duplicates: tuple[Shard, ...],
+    crowds: tuple[Shard, ...],
     near: Near | None,
     scheme: MinHashScheme | None,
     other: Version | None,
@@ -211,7 +212,14 @@ def _info(
         info["s_curve"] = [[j / 100, round(scheme.s_curve(j / 100), 6)] for j in _CURVE]
         if near.sample:
             info["measured"] = measured.run(
-                context, documents, duplicates, scheme, near.threshold, near.similarity, near.sample
+                context,
+                documents,
+                duplicates,
+                scheme,
+                near.threshold,
+                near.similarity,
+                near.sample,
+                crowds=crowds,
             )
     return info
 

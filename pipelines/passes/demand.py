@@ -20,7 +20,7 @@ from pipelines.passes.verifying import ShingleSets, scores
 __all__ = ["edges_on_demand"]
 
 _ROUNDS = 64  # comparisons for each document of a crowd, at most
-_MAX_BYTES = 128 << 20
+_MAX_BYTES = 48 << 20
 
 
 def edges_on_demand(

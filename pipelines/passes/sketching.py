@@ -35,7 +35,7 @@ EXACT_RUNS = _schema(
 BAND_RUNS = _schema(key=pa.uint64(), row=pa.uint32())
 SHINGLES = _schema(key=pa.uint64(), size=pa.int32(), values=pa.large_list(pa.uint64()))
 
-_RUN_ROWS = 1 << 20  # sorted in memory at a time
+_RUN_ROWS = 1 << 19  # sorted in memory at a time
 _BATCH_ROWS = 4096
 _FLUSH_SHINGLES = 4 << 20
 
