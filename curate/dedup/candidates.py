@@ -13,16 +13,26 @@ linked to hubs: its first documents, and each to the one before it.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from curate.corpus.errors import InputError
 
-__all__ = ["Buckets", "Candidates", "buckets", "candidate_pairs", "hub_pairs", "unique_pairs"]
+__all__ = [
+    "Buckets",
+    "Candidates",
+    "buckets",
+    "candidate_pairs",
+    "distinct",
+    "hub_pairs",
+    "unique_pairs",
+]
 
 I64 = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]
+T = TypeVar("T", bound=np.generic)
 
 NUM_HUBS = 8
 # Pairs made at a time (some 100 MiB with temporaries) before repeats among them are removed.
@@ -116,14 +126,22 @@ def buckets(keys: U64, members: I64) -> Buckets:
     return Buckets(keys=ordered[starts], members=found, bounds=bounds)
 
 
+def distinct(values: npt.NDArray[T]) -> npt.NDArray[T]:
+    """Return the different values, ascending; np.unique would hash them first, which is slower."""
+    ordered = np.sort(values)
+    fresh = np.ones(ordered.size, dtype=bool)
+    np.not_equal(ordered[1:], ordered[:-1], out=fresh[1:])
+    return ordered[fresh]
+
+
 def unique_pairs(left: I64, right: I64) -> tuple[I64, I64]:
     """Return the different pairs in lexicographic order; ordinals may be any int64 >= 0."""
     if not left.size:
         return left, right
-    known = np.unique(np.concatenate([left, right]))
+    known = distinct(np.concatenate([left, right]))
     codes = np.searchsorted(known, left).astype(np.uint64) << np.uint64(32)
     codes |= np.searchsorted(known, right).astype(np.uint64)
-    codes = np.unique(codes)
+    codes = distinct(codes)
     low = (codes & np.uint64(0xFFFFFFFF)).astype(np.int64)
     return known[(codes >> np.uint64(32)).astype(np.int64)], known[low]
 

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from curate.corpus.errors import InputError
+from curate.dedup.candidates import distinct
 
 __all__ = ["Components", "components", "sizes"]
 
@@ -92,11 +93,11 @@ def _distinct(edges: Iterable[Edges], scratch: Path | None, max_bytes: int) -> I
     size = 0
     for pair in edges:
         for side in pair:
-            waiting.append(np.unique(side))
+            waiting.append(distinct(side))
             size += waiting[-1].size
         if size > max(1 << 20, nodes.size):
-            nodes, waiting, size = np.unique(np.concatenate([nodes, *waiting])), [], 0
-    nodes = np.unique(np.concatenate([nodes, *waiting]))
+            nodes, waiting, size = distinct(np.concatenate([nodes, *waiting])), [], 0
+    nodes = distinct(np.concatenate([nodes, *waiting]))
     if scratch is None or nodes.nbytes <= max_bytes:
         return nodes
     mapped = _array(nodes.size, nodes.dtype, scratch, max_bytes, "nodes")

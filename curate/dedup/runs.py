@@ -41,7 +41,7 @@ def sorted_run(columns: dict[str, Any]) -> pa.Table:
     """Return a table of numpy columns sorted by `key` (then by the others, in their order)."""
     names = list(columns)
     assert names[0] == "key", "the first column of a run is its key"
-    order = np.argsort(columns["key"], kind="stable")
+    order = np.argsort(columns["key"])  # rows of one key are put in order below
     keys = columns["key"][order]
     same = keys[1:] == keys[:-1]
     if len(names) > 1 and same.any():

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from curate.corpus.shard import Shard, read_shard
-from curate.dedup.candidates import Buckets, buckets, hub_pairs, unique_pairs
+from curate.dedup.candidates import Buckets, buckets, distinct, hub_pairs, unique_pairs
 from curate.dedup.runs import Range, read_rows, slices, sorted_run
 from curate.kernels.mix import fmix64
 from pipelines.passes.base import Parts, Workspace
@@ -242,11 +242,11 @@ def near_range(
             num_pairs += left.size
             key = fmix64(left.astype(np.uint64))
             writer.write(sorted_run({"key": key, "left": left, "right": right}))
-            touched.append(np.unique(np.concatenate([left, right])))
+            touched.append(distinct(np.concatenate([left, right])))
             if len(touched) > 8:
-                touched = [np.unique(np.concatenate(touched))]
+                touched = [distinct(np.concatenate(touched))]
         tables["pairs"] = [writer.commit()]
-    wanted = np.unique(np.concatenate(touched)) if touched else np.empty(0, dtype=np.int64)
+    wanted = distinct(np.concatenate(touched)) if touched else np.empty(0, dtype=np.int64)
     tables["wanted"] = [_positions(workspace, "wanted", wanted)]
     if level == 1:
         tables["crowded"] = [_positions(workspace, "crowded", np.unique(large.members))]

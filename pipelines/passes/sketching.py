@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from curate.corpus.identity import ids_to_numpy
 from curate.corpus.shard import Shard, ShardWriter, iter_batches
+from curate.dedup.candidates import distinct
 from curate.dedup.exact import normalised_hashes
 from curate.dedup.minhash import MinHashScheme, sketch
 from curate.dedup.runs import slices, sorted_run
@@ -112,7 +113,7 @@ def _chosen(workspace: Workspace, lists: Sequence[Shard], base: int, shard: Shar
     found = [keys for _, (keys,) in slices(workspace.storage, lists, here, ["key"])]
     if not found:
         return np.empty(0, dtype=np.int64)
-    return np.unique(np.concatenate(found)).astype(np.int64) - base
+    return distinct(np.concatenate(found)).astype(np.int64) - base
 
 
 def _texts(

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from curate.corpus.schema import SCHEMAS
 from curate.corpus.shard import Shard
-from curate.dedup.candidates import unique_pairs
+from curate.dedup.candidates import distinct, unique_pairs
 from curate.dedup.clusters import Components
 from curate.dedup.runs import Range, lookup, slices
 from curate.dedup.verify import similarity
@@ -61,7 +61,7 @@ def verify_range(
     good = score >= threshold
     left, right, score = left[good], right[good], score[good]
     candidates = good.size
-    ids = layout.ids(workspace, known := np.unique(np.concatenate([left, right])))
+    ids = layout.ids(workspace, known := distinct(np.concatenate([left, right])))
     a, b = ids[np.searchsorted(known, left)], ids[np.searchsorted(known, right)]
     # The twin is the one with the smaller id, or the one of another corpus.
     smaller = (a[:, 0] < b[:, 0]) | ((a[:, 0] == b[:, 0]) & (a[:, 1] < b[:, 1]))
@@ -114,7 +114,7 @@ def _chunks(
     ][::-1]
     while waiting:
         begin, end = waiting.pop()
-        known = np.unique(np.concatenate([left[begin:end], right[begin:end]]))
+        known = distinct(np.concatenate([left[begin:end], right[begin:end]]))
         size = 0
         for number, _, _, rows in by_shard(shingles.bases, known):
             (sizes,) = lookup(workspace.storage, shingles.shards[number], rows, ["size"])
