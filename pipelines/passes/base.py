@@ -5,9 +5,10 @@ digest of the content the job reads, its settings and its code, so the second ru
 every record and starts no worker.
 """
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal
 
 from curate.corpus.errors import IntegrityError
@@ -151,11 +152,71 @@ def part_key(code: str, settings: Any, *content: str) -> str:
     return fingerprint(code, canonical_json(settings), *content)
 
 
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """A long list of shards, as a file in the store: every job of a stage would carry it."""
+
+    path: str
+
+
+_LONG_LIST = 64  # shards
+_KEPT = 8
+
+
+def _listed(store: Store, name: str, argument: Any, known: dict[int, Catalogue]) -> Any:
+    """Put a long tuple of shards, or that of a dataclass, into the store; return what is sent."""
+    if isinstance(argument, tuple):
+        if len(argument) <= _LONG_LIST or not isinstance(argument[0], Shard):
+            return argument
+        if id(argument) not in known:
+            data = canonical_json([shard.to_dict() for shard in argument])
+            path = f"{name}/data/{fingerprint(data)}.json"
+            store.storage.create(path, data)
+            known[id(argument)] = Catalogue(path)
+        return known[id(argument)]
+    return _with_fields(argument, lambda value: _listed(store, name, value, known))
+
+
+def _opened(store: Store, argument: Any) -> Any:
+    """Undo `_listed`."""
+    if isinstance(argument, Catalogue):
+        return _read_catalogue(store, argument.path)
+    return _with_fields(argument, lambda value: _opened(store, value))
+
+
+_catalogues: dict[tuple[str, str], tuple[Shard, ...]] = {}  # the last ones read in this process
+
+
+def _read_catalogue(store: Store, path: str) -> tuple[Shard, ...]:
+    found = _catalogues.get((store.uri, path))
+    if found is None:
+        data = store.storage.read(path)
+        if data is None:
+            raise IntegrityError(f"{path} is missing from the store {store.uri}")
+        found = tuple(Shard.from_dict(shard) for shard in json.loads(data))
+        if len(_catalogues) >= _KEPT:
+            _catalogues.clear()
+        _catalogues[store.uri, path] = found
+    return found
+
+
+def _with_fields(argument: Any, change: Callable[[Any], Any]) -> Any:
+    """Return a dataclass whose tuples of shards are changed; anything else as it is."""
+    if not is_dataclass(argument) or isinstance(argument, type | Shard | Catalogue):
+        return argument
+    changed = {
+        item.name: change(value)
+        for item in fields(argument)
+        if isinstance(value := getattr(argument, item.name), tuple | Catalogue)
+    }
+    return replace(argument, **changed) if changed else argument
+
+
 def _execute(
     store: Store, name: str, key: str, function: Callable[..., Parts], arguments: tuple[Any, ...]
 ) -> dict[str, Any]:
     """Run one job where the engine put it, and publish its record."""
-    parts = function(Workspace(store, name), *arguments)
+    parts = function(Workspace(store, name), *(_opened(store, one) for one in arguments))
     return store.put_part(name, key, parts.to_dict())
 
 
@@ -169,13 +230,11 @@ def run_parts(context: Context, name: str, stage: str, jobs: Sequence[PartJob]) 
     context.observe(
         Event(kind="start", name=name, stage=stage, done=reused, total=len(jobs), reused=reused)
     )
-    work = [
-        (
-            _execute,
-            (context.store, name, jobs[index].key, jobs[index].function, jobs[index].arguments),
-        )
-        for index in todo
-    ]
+    known: dict[int, Catalogue] = {}
+    work = []
+    for job in (jobs[index] for index in todo):
+        sent = tuple(_listed(context.store, name, one, known) for one in job.arguments)
+        work.append((_execute, (context.store, name, job.key, job.function, sent)))
     done = reused
     for position, record in context.engine.run_all(work):
         records[todo[position]] = record

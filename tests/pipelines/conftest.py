@@ -91,13 +91,17 @@ class Lab:
         return parse_recipe(yaml.safe_dump(data), base=str(base), limit=limit)
 
     @staticmethod
-    def run(recipe: Recipe, store: Any, **options: Any) -> tuple[Outcome, Counter[str]]:
-        """Run; return the outcome and how many parts each pass executed."""
+    def run(
+        recipe: Recipe, store: Any, stages: Counter[str] | None = None, **options: Any
+    ) -> tuple[Outcome, Counter[str]]:
+        """Run; return the outcome and how many parts each pass executed (and each stage)."""
         executed: Counter[str] = Counter()
 
         def observe(event: Event) -> None:
             if event.kind == "part":
                 executed[event.name] += 1
+                if stages is not None:
+                    stages[f"{event.name} {event.stage}"] += 1
 
         store = str(store) if isinstance(store, Path) else store
         outcome = run(recipe, store=store, observe=observe, **options)

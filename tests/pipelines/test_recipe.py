@@ -82,7 +82,7 @@ WRONG: dict[str, tuple[str, str]] = {
     "cap": (BASE + "mix: {repeat_cap: 0}\n", "`mix.repeat_cap`"),
     "row": (BASE + "pack: {row_tokens: 1}\n", "`pack.row_tokens`"),
     "shingle none": (BASE + "deduplicate: {near: {shingle: 0 words}}\n", "1 to 100"),
-    "shingle chars": (BASE + "deduplicate: {near: {shingle: 5 chars}}\n", "not built yet"),
+    "shingle chars": (BASE + "deduplicate: {near: {shingle: 5 chars}}\n", "24 characters"),
     "tokenizer twice": (
         BASE + "tokenize: {tokenizer: {train: bpe, path: x}}\n",
         "either 'train' or 'path'",

@@ -60,7 +60,12 @@ ENVIRONMENTS = {
         Environment(
             name="datatrove",
             package="datatrove",
-            requirements=("datatrove[io,processing]==0.10.1", "spacy==3.8.18", "orjson"),
+            requirements=(
+                "datatrove[io,processing]==0.10.1",
+                "spacy==3.8.18",
+                "orjson",
+                "xxhash==3.8.2",
+            ),
         ),
     )
 }
