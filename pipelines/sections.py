@@ -216,6 +216,11 @@ class Deduplicate(Section):
         None, description="a corpus in this store, NAME or NAME@VERSION, whose documents stay"
     )
     keep: str = Field("num_words DESC, doc_id", description="ORDER BY over signals: who survives")
+    partition_rows: int = Field(
+        500_000,
+        ge=1,
+        description="rows of a join in memory at a time, some 150 bytes each; changes no result",
+    )
     guardrails: Guardrails = Field(default_factory=Guardrails)
 
 

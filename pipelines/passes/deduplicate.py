@@ -11,7 +11,7 @@ Stages, each a set of independent jobs whose results are kept:
     cluster   once        connected components, for ids and statistics
     write     per range   the table `duplicates`
 
-Ranges are of hashed keys, so they are even, and `max_rows` of them are in memory at a time.
+Ranges are of hashed keys, so they are even, and `partition_rows` of them are in memory at a time.
 """
 
 import time
@@ -46,7 +46,6 @@ from pipelines.store import Store, Version
 __all__ = ["outside_version", "run", "scheme_of"]
 
 _MIN_CANDIDATES = 1000  # below this the share that verifies says nothing
-_MAX_ROWS = 500_000  # of a range: some 60 MiB with everything that is made of them
 _MAX_BYTES = 48 << 20  # of shingle sets, or of clusters, before they leave memory
 _FINER_BANDS, _FINER_ROWS = 5, 2  # times those of the recipe, for crowded buckets
 _CURVE = range(50, 101, 5)
@@ -94,6 +93,7 @@ class _Setting:
     code: str
     layout: Layout
     documents: tuple[Shard, ...]  # own first, in the order of the layout
+    max_rows: int  # of a range of keys
 
     def stage(
         self, name: str, jobs: Iterable[tuple[Any, Callable[..., Parts], tuple[Any, ...]]]
@@ -152,7 +152,13 @@ def run(context: Context) -> Manifest:
     heads = tuple(part.tables["sketches"][0] for part in sketches)
     conserve(context.store.storage, "deduplicate", documents, heads)
     layout = Layout(sketches=heads, num_own=sum(shard.rows for shard in own))
-    setting = _Setting(context=context, code=code, layout=layout, documents=documents)
+    setting = _Setting(
+        context=context,
+        code=code,
+        layout=layout,
+        documents=documents,
+        max_rows=asked.partition_rows,
+    )
 
     masks = _mask_outside(setting, verdicts)
     exact, masks, counts = (
@@ -256,7 +262,7 @@ def _exact(
         "exact",
         [
             (which, joining.exact_range, (runs, which, layout, masks))
-            for which in ranges(layout.num_docs, _MAX_ROWS)
+            for which in ranges(layout.num_docs, setting.max_rows)
         ],
     )
     tables = tables_of(parts, "edges", "shut")
@@ -325,7 +331,7 @@ def _near(
                 verifying.verify_range,
                 (tables["pairs"], which, layout, shingles, *asked),
             )
-            for which in ranges(sum(shard.rows for shard in tables["pairs"]), _MAX_ROWS)
+            for which in ranges(sum(shard.rows for shard in tables["pairs"]), setting.max_rows)
         ],
     )
     return tables_of(verified, "edges")["edges"], crowds, shingles, counts | add_counts(verified)
@@ -347,7 +353,7 @@ def _join(
                 joining.near_range,
                 (runs, which, setting.layout, masks, near.max_bucket, level),
             )
-            for which in ranges(sum(shard.rows for shard in runs), _MAX_ROWS)
+            for which in ranges(sum(shard.rows for shard in runs), setting.max_rows)
         ],
     )
     return parts, add_counts(parts)
@@ -371,7 +377,7 @@ def _write(
                 verifying.write_range,
                 (exact, near, which, clusters, setting.layout, against),
             )
-            for which in ranges(num_edges, _MAX_ROWS)
+            for which in ranges(num_edges, setting.max_rows)
         ],
     )
     return tables_of(written, "duplicates")["duplicates"], add_counts(clustered)

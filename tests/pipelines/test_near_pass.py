@@ -101,10 +101,10 @@ def test_the_size_of_a_range_leaves_no_trace(lab, tmp_path, monkeypatch):
     lab.jsonl(tmp_path / "a.jsonl", _groups(lab))
     sections = {"deduplicate": {"near": _ALL_FOUND}, "collect": {"part_bytes": 2000}}
     whole = _run(lab, tmp_path, **sections)
-    monkeypatch.setattr(deduplicate, "_MAX_ROWS", 37)
     monkeypatch.setattr(deduplicate, "_MAX_BYTES", 4000)
     monkeypatch.setattr(verifying, "_PAIRS_AT_ONCE", 5)
     monkeypatch.setattr("curate.dedup.candidates.BLOCK_PAIRS", 7)
+    sections["deduplicate"] |= {"partition_rows": 37}
     cut = _run(lab, tmp_path, "other", **sections)
     assert len(cut.shards("duplicates")) > 1
     assert _edges(lab, cut) == _edges(lab, whole)
