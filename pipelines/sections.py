@@ -176,7 +176,9 @@ class Near(Section):
         1000, ge=2, description="larger LSH buckets are banded again before pairs are made"
     )
     max_document_bytes: int = Field(
-        8_000_000, ge=1000, description="longer documents are hashed by their beginning, and told"
+        8_000_000,
+        ge=1000,
+        description="longer documents become candidates by their beginning; all is verified",
     )
     sample: int = Field(
         8192, ge=0, description="documents whose true twins are searched to measure the recall"
@@ -194,7 +196,7 @@ class Guardrails(Section):
     """Stop the run instead of deleting half a corpus; null switches one off."""
 
     source_loss: Share | None = 0.5
-    cluster_size: int | None = 10_000
+    cluster_size: Annotated[int, Field(ge=1)] | None = 10_000
     verified_share: Share | None = 0.1
 
 
@@ -358,6 +360,8 @@ class Recipe(Section):
                     )
         if self.mix.weights is not None and not any(self.mix.weights.values()):
             raise ValueError("mix.weights are all zero; give at least one source a weight above 0")
+        if len(set(self.deduplicate.priority)) < len(self.deduplicate.priority):
+            raise ValueError("deduplicate.priority names a source twice; name each once")
         benchmarks = [b.name for b in self.decontaminate.against]
         if len(set(benchmarks)) < len(benchmarks):
             raise ValueError("two benchmarks in decontaminate.against have the same name")

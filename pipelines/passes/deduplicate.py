@@ -176,6 +176,7 @@ def run(context: Context) -> Manifest:
     counts |= add_counts(sketches[: len(own)])
     _guard(counts, asked.guardrails.cluster_size, asked.guardrails.verified_share)
     cut = lines.fit(context, own, duplicates)
+    rows = [shard.rows for shard in documents] if crowds else []
     manifest = Manifest(
         name="deduplicate",
         settings={
@@ -192,7 +193,7 @@ def run(context: Context) -> Manifest:
             **(cut.tables if cut else {}),
         },
         counts={**counts, **(cut.counts if cut else {})},
-        info=_info(context, own, duplicates, crowds, asked.near, scheme, other)
+        info=_info(context, own, duplicates, crowds, rows, asked.near, scheme, other)
         | dict(cut.info if cut else {}),
     )
     return finish(context, manifest, began)
@@ -203,6 +204,7 @@ def _info(
     documents: tuple[Shard, ...],
     duplicates: tuple[Shard, ...],
     crowds: tuple[Shard, ...],
+    rows: list[int],
     near: Near | None,
     scheme: MinHashScheme | None,
     other: Version | None,
@@ -212,6 +214,7 @@ def _info(
         "s_curve": [],
         "measured": None,
         "against": {"corpus": str(other)} if other else None,
+        "rows": rows,  # of each shard of shingle sets; `judge` needs them for crowds
     }
     if near and scheme:
         info["scheme"] = scheme.to_dict()
@@ -221,7 +224,7 @@ def _info(
                 context,
                 documents,
                 duplicates,
-                scheme,
+                replace(scheme, shingling=replace(scheme.shingling, max_document_bytes=0)),
                 near.threshold,
                 near.similarity,
                 near.sample,
@@ -310,13 +313,14 @@ def _near(
     if not tables["pairs"]:
         return (), crowds, (), {**counts, "candidates": 0, "near": 0}
     wanted = tables["wanted"]
+    whole = replace(scheme.shingling, max_document_bytes=0)  # who goes is decided by all of it
     shingled = setting.stage(
         "shingle",
         [
             (
-                [base, scheme.shingling.to_dict()],
+                [base, whole.to_dict()],
                 sketching.shingle_shard,
-                (shard, base, wanted, scheme.shingling),
+                (shard, base, wanted, whole),
             )
             for shard, base in zip(setting.documents, layout.bases.tolist(), strict=False)
         ],

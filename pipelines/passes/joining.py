@@ -235,6 +235,7 @@ def near_range(
         if level == 2:
             crowds, hubs = _crowds(workspace, large, layout)
             tables["crowds"] = [crowds]
+            touched.append(distinct(large.members))  # `judge` may compare any two of them
             blocks = itertools.chain(blocks, hubs)
         for left, right in blocks:
             own = left < layout.num_own  # left < right: then neither is

@@ -32,7 +32,7 @@ from pipelines.passes.base import (
     tables_of,
 )
 from pipelines.passes.splits import draw_splits
-from pipelines.passes.twins import Survival, ordinals, read_twins, survive
+from pipelines.passes.twins import Survival, joined_labels, ordinals, read_twins, survive
 from pipelines.recipe import Recipe
 from pipelines.store import Store
 
@@ -77,6 +77,7 @@ def run(context: Context) -> Manifest:
         "priority": recipe.deduplicate.priority,
         "spared": recipe.deduplicate.exempt,
         "near": _near(manifests["deduplicate"].settings["near"]),
+        "rows": manifests["deduplicate"].info["rows"],
         "source_loss": recipe.deduplicate.guardrails.source_loss,
         "contamination": {"overlap": ngram.overlap, "action": recipe.decontaminate.action},
         "split": recipe.split.model_dump(mode="json"),
@@ -171,7 +172,7 @@ def judge_all(
     standing = _all_true(passed, frame.height)
     for mask in dropping.values():
         standing &= ~mask
-    twins = read_twins(workspace, evidence["duplicates"], frame)
+    twins = read_twins(workspace, evidence["duplicates"], evidence["crowds"], frame)
     survival = survive(workspace, evidence, frame, standing, twins, settings)
     kept = standing & ~survival.exact & ~survival.near
     ids = frame["doc_id"]
@@ -179,8 +180,9 @@ def judge_all(
     reasons |= {f"contaminated:{name}": mask for name, mask in dropping.items()}
     reasons |= {"duplicate:exact": survival.exact, "duplicate:near": survival.near}
     _guard_sources(frame["source"], survival.near & standing, settings["source_loss"])
-    cluster = ids.gather(twins.labels)
-    splits, sticky = draw_splits(workspace.storage, ids, twins.labels, settings, earlier)
+    labels = joined_labels(twins.labels, ids, survival.demanded)
+    cluster = ids.gather(labels)
+    splits, sticky = draw_splits(workspace.storage, ids, labels, settings, earlier)
     verdicts = pl.DataFrame(
         {
             "doc_id": ids,
@@ -213,7 +215,10 @@ def judge_all(
         f"split:{name}": int((kept & (splits == name).to_numpy()).sum())
         for name in ("train", "validation", "test")
     }
-    tables = {"verdicts": shards, "demanded": _write_demanded(workspace, ids, survival)}
+    tables = {
+        "verdicts": shards,
+        "demanded": _write_demanded(workspace, pl.concat([ids, twins.outside]), survival),
+    }
     return Parts(tables, counts, {"kept": digests})
 
 

@@ -8,16 +8,20 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
+from curate.corpus.schema import SCHEMAS
 from curate.corpus.shard import Shard, read_shard
 from curate.dedup.clusters import components
+from curate.dedup.crowds import Crowds, group_crowds
 from curate.dedup.survivors import Edges, survivors
 from curate.rules.order import parse_order
 from curate.signals.registry import available_columns
 from pipelines.passes.base import Workspace
-from pipelines.passes.demand import edges_on_demand
-from pipelines.passes.verifying import ShingleSets
+from pipelines.passes.joining import CROWDS
+from pipelines.passes.verifying import ShingleSets, scores
 
-__all__ = ["Survival", "Twins", "ordinals", "read_twins", "survive"]
+__all__ = ["Survival", "Twins", "joined_labels", "ordinals", "read_twins", "survive"]
+
+_MAX_BYTES = 48 << 20  # of shingle sets compared at a time
 
 
 def ordinals(known: pl.Series, values: pl.Series) -> np.ndarray:
@@ -37,6 +41,8 @@ class Twins:
     edges: Edges
     labels: np.ndarray  # int64 [n], the cluster of each own row: its first row by id
     outside: pl.Series  # ids of those of another corpus
+    crowds: list[np.ndarray]  # rows of documents whose pairs were not all verified
+    position: np.ndarray  # int64 [n + e], where the shingle set of a row in a crowd is
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,17 +65,20 @@ class Survival:
     unreached: int
 
 
-def read_twins(workspace: Workspace, shards: Sequence[Shard], frame: pl.DataFrame) -> Twins:
+def read_twins(
+    workspace: Workspace,
+    duplicates: Sequence[Shard],
+    crowds: Sequence[Shard],
+    frame: pl.DataFrame,
+) -> Twins:
     """Return the verified edges between rows of the frame, and to documents of another corpus."""
     labels = np.arange(frame.height)
-    empty = np.empty((0, 2), dtype=np.int64)
-    tables = [read_shard(workspace.storage, shard) for shard in shards]
-    if not tables:
-        none = Edges(exact=empty, near=empty, jaccard=np.empty(0))
-        return Twins(edges=none, labels=labels, outside=frame["doc_id"].head(0))
-    edges = pl.DataFrame(pl.from_arrow(pa.concat_tables(tables)))
+    edges = _read(workspace, duplicates, SCHEMAS["duplicates"])
+    crowd = _read(workspace, crowds, CROWDS)
     is_outside = edges["twin_corpus"].is_not_null().to_numpy()
-    outside = edges["twin_id"].filter(pl.Series(is_outside)).unique().sort()
+    others = crowd.filter(pl.col("position") >= frame.height)
+    outside = pl.concat([edges["twin_id"].filter(pl.Series(is_outside)), others["doc_id"]])
+    outside = outside.unique().sort()
     right = ordinals(frame["doc_id"], edges["doc_id"])
     left = np.empty(len(right), dtype=np.int64)
     left[~is_outside] = ordinals(frame["doc_id"], edges["twin_id"].filter(pl.Series(~is_outside)))
@@ -89,7 +98,23 @@ def read_twins(workspace: Workspace, shards: Sequence[Shard], frame: pl.DataFram
         near=pairs[~is_exact],
         jaccard=edges["jaccard"].to_numpy()[~is_exact],
     )
-    return Twins(edges=found, labels=labels, outside=outside)
+    position = np.arange(frame.height + len(outside))
+    position[frame.height + ordinals(outside, others["doc_id"])] = others["position"].to_numpy()
+    member = crowd["position"].to_numpy().copy()
+    member[member >= frame.height] = frame.height + ordinals(outside, others["doc_id"])
+    return Twins(
+        edges=found,
+        labels=labels,
+        outside=outside,
+        crowds=group_crowds(crowd["bucket"].to_numpy(), member),
+        position=position,
+    )
+
+
+def _read(workspace: Workspace, shards: Sequence[Shard], schema: Any) -> pl.DataFrame:
+    tables = [read_shard(workspace.storage, shard) for shard in shards]
+    table = pa.concat_tables(tables) if tables else schema.empty_table()
+    return pl.DataFrame(pl.from_arrow(table))
 
 
 def survive(
@@ -112,36 +137,70 @@ def survive(
     names = frame["source"].unique().sort()
     source = np.full(len(rank), -1, dtype=np.int64)
     source[:num_own] = ordinals(names, frame["source"])
-    pairs, scores, unreached = np.empty((0, 2), dtype=np.int64), np.empty(0), 0
-    if evidence["crowds"]:
-        shingles = ShingleSets(
-            shards=tuple(evidence["shingles"]), rows=tuple(s.rows for s in evidence["documents"])
+    classes = components(len(rank), edges.exact)
+    near = settings["near"]
+    sets = ShingleSets(shards=tuple(evidence["shingles"]), rows=tuple(settings["rows"]))
+
+    def score(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        a, b = twins.position[left], twins.position[right]
+        return scores(workspace, sets, a, b, near["similarity"], _MAX_BYTES)
+
+    crowds = Crowds(twins.crowds, score, near["threshold"] if near else 1.0)
+    order = _class_order(classes, rank + np.where(spared, 0, len(rank)), standing)
+    demanded, found = [np.empty((0, 2), dtype=np.int64)], [np.empty(0)]
+    while True:
+        exact, close, kept_by = survivors(
+            rank, standing, edges, source=source, scope=settings["scope"], immune=spared
         )
-        classes = components(len(rank), edges.exact)
-        nobody = 2 * len(rank)
-        order = np.full(len(rank), nobody, dtype=np.int64)
-        wanted = rank + np.where(spared, 0, len(rank))
-        np.minimum.at(order, classes[standing], wanted[standing])
-        order[order == nobody] = -1
-        pairs, scores, unreached = edges_on_demand(
-            workspace, evidence["crowds"], shingles, order[classes[:num_own]], settings["near"]
-        )
+        kept = np.zeros(len(rank), dtype=bool)
+        kept[classes[standing & (kept_by < 0)]] = True
+        pairs, similar = crowds.more(kept[classes], order[classes])
+        if not len(pairs):
+            break
+        demanded.append(pairs)
+        found.append(similar)
         edges = Edges(
             exact=edges.exact,
             near=np.concatenate([edges.near, pairs]),
-            jaccard=np.concatenate([edges.jaccard, scores]),
+            jaccard=np.concatenate([edges.jaccard, similar]),
         )
-    exact, near, kept_by = survivors(
-        rank, standing, edges, source=source, scope=settings["scope"], immune=spared
-    )
+    pairs, similar = np.concatenate(demanded), np.concatenate(found)
+    ours = pairs[:, 1] < num_own  # two documents of another corpus stay anyway
     return Survival(
         exact=exact[:num_own],
-        near=near[:num_own],
+        near=close[:num_own],
         kept_by=kept_by[:num_own],
-        demanded=pairs,
-        jaccard=scores,
-        unreached=unreached,
+        demanded=pairs[ours],
+        jaccard=similar[ours],
+        unreached=crowds.unreached,
     )
+
+
+def _class_order(classes: np.ndarray, wanted: np.ndarray, standing: np.ndarray) -> np.ndarray:
+    """Return for each class the place of its most wanted standing document, -1 for none."""
+    nobody = wanted.max(initial=0) + 1
+    order = np.full(len(wanted), nobody, dtype=np.int64)
+    np.minimum.at(order, classes[standing], wanted[standing])
+    order[order == nobody] = -1
+    return order
+
+
+def joined_labels(labels: np.ndarray, ids: pl.Series, pairs: np.ndarray) -> np.ndarray:
+    """Join clusters by more edges; a cluster is named by its row with the smallest id.
+
+    Args:
+        labels: int64 [n], a row of each row's cluster.
+        ids: document ids [n].
+        pairs: int64 [m, 2]; rows from n on are not ours and join nobody.
+    """
+    own = pairs[(pairs < len(labels)).all(axis=1)]
+    if not len(own):
+        return labels
+    links = np.concatenate([np.stack([np.arange(len(labels)), labels], axis=1), own])
+    merged = components(len(labels), links)
+    rows = pl.DataFrame({"cluster": merged, "row": np.arange(len(labels)), "id": ids})
+    first = rows.select(pl.col("row").sort_by("id").first().over("cluster"))
+    return first["row"].to_numpy()
 
 
 def _rank(frame: pl.DataFrame, keep: str, priority: Sequence[str]) -> np.ndarray:

@@ -159,6 +159,77 @@ def test_a_crowd_has_one_survivor_whoever_the_rules_drop(lab, tmp_path):
     assert hidden, "some edges were verified on demand"
 
 
+def _alike(lab, num_groups=3, size=30, words=120):
+    """Groups in which some pairs are duplicates and others just are not."""
+    rows = []
+    for group in range(num_groups):
+        base = lab.text(2000 + group, words).split()
+        for member in range(size):
+            draw = random.Random(f"alike {group} {member}")
+            mine = list(base)
+            for place in draw.sample(range(words), k=draw.randint(0, 7)):
+                mine[place] = f"edit{group}x{member}x{place}"
+            rows.append({"id": f"{group}-{member}", "text": " ".join(mine)})
+    random.Random(3).shuffle(rows)
+    return rows
+
+
+_SURE = {"shingle": "3 words", "bands": 60, "rows": 2, "threshold": 0.75, "sample": 0}
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {},
+        {"scope": "within_source"},
+        {"scope": "across_sources"},
+        {"exempt": ["b"]},
+        {"priority": ["b", "a"], "scope": "across_sources", "exempt": ["a"]},
+    ],
+)
+def test_crowds_change_no_verdict(lab, tmp_path, asked):
+    rows = _alike(lab)
+    lab.jsonl(tmp_path / "a.jsonl", rows[:55])
+    lab.jsonl(tmp_path / "b.jsonl", rows[55:])
+    sources = [{"name": name, "paths": [f"{name}.jsonl"]} for name in ("a", "b")]
+    verdicts = []
+    for max_bucket in (100_000, 4):
+        near = {**_SURE, "max_bucket": max_bucket}
+        corpus = _run(
+            lab,
+            tmp_path,
+            f"store{max_bucket}",
+            sources=sources,
+            deduplicate={"near": near, **asked},
+            rules={"add": {"lucky": "num_bytes % 5 <> 1"}},
+        )
+        verdicts.append(lab.frame(corpus, "verdicts").sort("doc_id"))
+    assert corpus.manifest("deduplicate").counts["crowded_buckets"] > 0
+    assert verdicts[0]["kept"].sum() < 60
+    assert verdicts[0]["kept"].to_list() == verdicts[1]["kept"].to_list()
+
+
+def test_crowds_shared_with_another_corpus_change_no_verdict(lab, tmp_path):
+    rows = _alike(lab)
+    lab.jsonl(tmp_path / "old.jsonl", rows[:30])
+    lab.jsonl(tmp_path / "new.jsonl", rows[30:])
+    kept = []
+    for max_bucket in (100_000, 4):
+        near, store = {**_SURE, "max_bucket": max_bucket}, tmp_path / f"store{max_bucket}"
+        for name, against in (("old", None), ("new", "old@1")):
+            recipe = lab.recipe(
+                tmp_path,
+                name=name,
+                sources=[{"name": "s", "paths": [f"{name}.jsonl"]}],
+                deduplicate={"near": near, "against": against},
+                split={"validation": 0.0, "test": 0.0},
+            )
+            lab.run(recipe, store)
+        kept.append(_kept(lab, lab.open("new", store=str(store))))
+    assert 0 < len(kept[0]) < 40
+    assert kept[0] == kept[1]
+
+
 def _starts(column, prefix):
     import polars as pl
 
