@@ -156,6 +156,7 @@ def show_outcome(outcome: Any, store: str) -> None:
     if outcome.version is None:
         last = list(manifests)[-1]
         counts = ", ".join(f"{name} {count:,}" for name, count in manifests[last].counts.items())
+        _warn_of_crowds(manifests)
         say(f"stopped after {last} ({counts}) in {outcome.seconds:.1f} s; no version was made")
         return
     from pipelines.corpus import Corpus
@@ -164,6 +165,7 @@ def show_outcome(outcome: Any, store: str) -> None:
 
     facts = summary(Corpus(Store(store), outcome.version))
     show_summary(facts)
+    _warn_of_crowds(manifests)
     state = (
         "found done, nothing to do"
         if not outcome.executed
@@ -173,6 +175,14 @@ def show_outcome(outcome: Any, store: str) -> None:
     console.print(
         f"[bold]{escape(str(outcome.version))}[/]{new} in {outcome.seconds:.1f} s, {state}"
     )
+
+
+def _warn_of_crowds(manifests: Mapping[str, Any]) -> None:
+    from pipelines.report.near import crowded
+
+    warning = crowded(manifests["judge"].counts) if "judge" in manifests else None
+    if warning:
+        say(f"warning: {warning}")
 
 
 def show_summary(facts: Mapping[str, Any]) -> None:

@@ -1,4 +1,8 @@
-"""Export: the kept documents of a corpus in a format other people read."""
+"""Export: the kept documents of a corpus in a format other people read.
+
+Their text is what is tokenized: without the lines that are repeated across documents, if the recipe
+asked for that.
+"""
 
 import json
 from collections.abc import Callable
@@ -9,8 +13,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curate.corpus.errors import InputError, one_of
-from curate.corpus.shard import iter_batches, read_shard
+from curate.corpus.shard import read_shard
 from pipelines.corpus import Corpus
+from pipelines.passes.tokenize import cut_batches, shard_cuts
 
 __all__ = ["FORMATS", "export"]
 
@@ -25,6 +30,7 @@ _SCHEMA = pa.schema(
         ("meta", pa.string()),
     ]
 )
+_COLUMNS = ["doc_id", "source", "url", "license", "meta"]
 
 
 def export(corpus: Corpus, format_name: str, out: str | Path) -> dict[str, int]:
@@ -46,10 +52,11 @@ def _parquet(corpus: Corpus, folder: Path) -> dict[str, int]:
     """One file per shard and split, `data/train-00000-of-00004.parquet`."""
     storage = corpus.store.storage
     documents, verdicts = corpus.shards("documents"), corpus.shards("verdicts")
+    cuts = shard_cuts(corpus.manifest("deduplicate"), len(documents))
     counts = {"documents": 0, "files": 0}
     (folder / "data").mkdir()
     for split in ("train", "validation", "test"):
-        for number, (shard, verdict) in enumerate(zip(documents, verdicts, strict=True)):
+        for number, (shard, verdict, cut) in enumerate(zip(documents, verdicts, cuts, strict=True)):
             judged = read_shard(storage, verdict, ["kept", "split"])
             mask = pc.and_(judged["kept"], pc.equal(judged["split"], split)).combine_chunks()
             if not pc.any(mask).as_py():
@@ -57,11 +64,11 @@ def _parquet(corpus: Corpus, folder: Path) -> dict[str, int]:
             name = f"{split}-{number:05d}-of-{len(documents):05d}.parquet"
             position = 0
             with pq.ParquetWriter(folder / "data" / name, _SCHEMA, compression="zstd") as writer:
-                for batch in iter_batches(storage, shard):
+                for batch in cut_batches(storage, shard, cut, _COLUMNS):
                     rows = batch.filter(mask.slice(position, batch.num_rows))
                     position += batch.num_rows
                     ids = [doc_id.hex() for doc_id in rows.column("doc_id").to_pylist()]
-                    columns = [rows.column(n) for n in ("text", "source", "url", "license", "meta")]
+                    columns = [rows.column(n) for n in ("text", *_COLUMNS[1:])]
                     text, source, url, licence, meta = columns
                     splits = pa.array([split] * rows.num_rows, pa.string())
                     writer.write_table(

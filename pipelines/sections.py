@@ -109,7 +109,10 @@ class Collect(Section):
 
 
 class RepeatedLines(Section):
-    """Lines that stand in many documents, cut from all of them when they are tokenized."""
+    """Lines that stand in many documents, cut from all when they are tokenized or exported.
+
+    A document of such lines alone stays, as an empty text; `documents_emptied` counts them.
+    """
 
     above: int = Field(
         10, ge=1, description="documents, duplicates counting once, in which a line may stand"

@@ -18,7 +18,7 @@ rules:
   # use: [gopher_quality@paper]
 
 deduplicate:
-  near: {{shingle: 5 words, bands: 14, rows: 8, threshold: 0.8}}
+  near: {{shingle: 5 words, bands: 16, rows: 7, threshold: 0.8}}
   keep: "num_words DESC, doc_id"
 
 # Test sets the corpus must not contain:

@@ -2,9 +2,9 @@
 
 Some documents are drawn by a keyed hash of their ids. Their true twins among the probed documents
 are searched exactly, without signatures or bands (`SampleIndex`), and compared with the edges that
-the pass found: that is the recall. Some edges are counted again in plain Python, with no kernel and
-no hash (`curate.dedup.plain`): that is the precision. Both come with an interval
-(`curate.dedup.intervals`).
+the pass found: that is the recall; exact copies of one another do not count. Some edges are
+counted again in plain Python, with no kernel and no hash (`curate.dedup.plain`): that is the
+precision. Both come with an interval (`curate.dedup.intervals`).
 
 >>> import numpy as np
 >>> index = SampleIndex.build(np.array([1, 2, 3, 4], np.uint64), np.array([0, 4]), threshold=0.75)
@@ -14,7 +14,7 @@ no hash (`curate.dedup.plain`): that is the precision. Both come with an interva
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,7 @@ __all__ = [
     "SampleIndex",
     "Twins",
     "are_known",
+    "between_classes",
     "choose",
     "draw_edges",
     "limit_of_sample",
@@ -52,6 +53,15 @@ SAMPLE, PROBE, CHECK = "deduplicate sample", "deduplicate probe", "deduplicate c
 MAX_BITS, MIN_BITS = 1 << 22, 1 << 12  # of the bitmap: 512 KiB stay in a core's cache
 BLOCK_PAIRS = 1 << 16
 SLACK = 1e-6  # as in curate.kernels.probe, which cannot be imported here
+
+
+def _own_or_not(name: str) -> pl.Expr:
+    """Return ids that differ from all of this corpus where `twin_corpus` names another one."""
+    own, other = pl.col(name), pl.col(name) + pl.lit(b"of another corpus")
+    return pl.when(pl.col("twin_corpus").is_null()).then(own).otherwise(other)
+
+
+_TWIN = _own_or_not("twin_id")
 
 
 def choose(ids: Any, count: int, seed: int = 0) -> I64:
@@ -307,39 +317,51 @@ def true_pairs(table: Any, names: Any, count: int) -> pl.DataFrame:
     )
 
 
-def are_known(
-    pairs: pl.DataFrame,
-    edges: Callable[[], Iterable[pl.DataFrame]],
-    crowds: Iterable[pl.DataFrame] = (),
-) -> Bools:
-    """Say of each pair whether it is in one exact class, or its classes meet in an edge or a crowd.
+def between_classes(pairs: pl.DataFrame, edges: Iterable[pl.DataFrame]) -> pl.DataFrame:
+    """Return the pairs of different exact classes, `low` and `high` now naming those classes.
 
-    A class is spoken for by one of it: exact edges lead there, near edges join those.
+    Copies are no near-duplicates: that they were found says nothing of signatures and bands. A
+    class is named by the one who speaks for it: exact edges lead there, near edges join those.
 
     Args:
-        pairs: `low` and `high`, ids.
-        edges: gives the frames of edges (doc_id, twin_id, kind); it is called twice.
-        crowds: frames of (bucket, doc_id); pairs within a bucket are verified on demand.
+        pairs: `low` and `high`, ids, and any other columns.
+        edges: frames of (doc_id, twin_id, kind, twin_corpus).
     """
     ends = pl.concat([pairs["low"], pairs["high"]]).unique().to_frame("doc_id")
-    named = pl.DataFrame(schema={"doc_id": pl.Binary, "twin_id": pl.Binary})
-    for frame in edges():
+    named = pl.DataFrame(schema={"doc_id": pl.Binary, "class": pl.Binary})
+    for frame in edges:
         exact = frame.filter(pl.col("kind") == "exact").join(ends, on="doc_id", how="semi")
-        named = pl.concat([named, exact.select("doc_id", "twin_id")])
-    spoken = pairs.select("low", "high").with_row_index("row")
+        named = pl.concat([named, exact.select("doc_id", **{"class": _TWIN})])
     for end in ("low", "high"):
-        other = named.rename({"doc_id": end, "twin_id": "class"})
-        spoken = spoken.join(other, on=end, how="left", maintain_order="left")
-        spoken = spoken.with_columns(pl.coalesce("class", end).alias(end)).drop("class")
-    known: Bools = np.array(spoken["low"] == spoken["high"], dtype=bool)
+        pairs = pairs.join(named.rename({"doc_id": end}), on=end, how="left", maintain_order="left")
+        pairs = pairs.with_columns(pl.coalesce("class", end).alias(end)).drop("class")
+    return pairs.filter(pl.col("low") != pl.col("high"))
+
+
+def are_known(
+    pairs: pl.DataFrame, edges: Iterable[pl.DataFrame], crowds: Iterable[pl.DataFrame] = ()
+) -> Bools:
+    """Say of each pair of `between_classes` whether an edge or a crowd holds both classes.
+
+    A gap that is known: two classes that another corpus speaks for are never compared with each
+    other, as both go anyway; a pair of theirs counts as missed.
+
+    Args:
+        pairs: `low` and `high`, names of classes.
+        edges: frames of (doc_id, twin_id, kind, twin_corpus).
+        crowds: frames of (bucket, doc_id, twin_corpus), the last null for documents of this
+            corpus; pairs within a bucket are verified on demand.
+    """
+    known: Bools = np.zeros(pairs.height, dtype=bool)
+    spoken = pairs.select("low", "high").with_row_index("row")
     either = pl.concat(
         [
             spoken.select("row", doc_id="low", twin_id="high"),
             spoken.select("row", doc_id="high", twin_id="low"),
         ]
     )
-    for frame in edges():
-        near = frame.filter(pl.col("kind") == "near")
+    for frame in edges:
+        near = frame.filter(pl.col("kind") == "near").select("doc_id", twin_id=_TWIN)
         rows = either.join(near, on=["doc_id", "twin_id"], how="semi")["row"]
         known[rows.to_numpy()] = True
     known |= _in_one_crowd(spoken, crowds)
@@ -350,7 +372,8 @@ def _in_one_crowd(spoken: pl.DataFrame, crowds: Iterable[pl.DataFrame]) -> Bools
     known = np.zeros(spoken.height, dtype=bool)
     ends = pl.concat([spoken["low"], spoken["high"]]).unique().to_frame("doc_id")
     for frame in crowds:  # a bucket lies in one of them
-        members = frame.select("bucket", "doc_id").join(ends, on="doc_id", how="semi")
+        named = frame.select("bucket", doc_id=_own_or_not("doc_id"))
+        members = named.join(ends, on="doc_id", how="semi")
         for begin in range(0, spoken.height if members.height else 0, BLOCK_PAIRS):
             both = spoken[begin : begin + BLOCK_PAIRS].join(
                 members.rename({"doc_id": "low"}), on="low"
@@ -361,10 +384,14 @@ def _in_one_crowd(spoken: pl.DataFrame, crowds: Iterable[pl.DataFrame]) -> Bools
 
 
 def draw_edges(edges: Iterable[pl.DataFrame], count: int, seed: int = 0) -> pl.DataFrame:
-    """Return the `count` near edges (doc_id, twin_id) with the smallest keyed hashes, in order."""
+    """Return the `count` near edges (doc_id, twin_id) with the smallest keyed hashes, in order.
+
+    They are of this corpus alone: another one may give the same id to another text.
+    """
     drawn = pl.DataFrame(schema={"doc_id": pl.Binary, "twin_id": pl.Binary, "key": pl.UInt64})
     for frame in edges:
-        near = frame.filter(pl.col("kind") == "near").select("doc_id", "twin_id")
+        own = (pl.col("kind") == "near") & pl.col("twin_corpus").is_null()
+        near = frame.filter(own).select("doc_id", "twin_id")
         ends = (near[name].to_arrow().cast(pa.binary(16)) for name in ("doc_id", "twin_id"))
         keys = (keyed_hash(end, seed, f"{CHECK} {k}") for k, end in enumerate(ends))
         near = near.with_columns(key=pl.Series(np.bitwise_xor(*keys), dtype=pl.UInt64))

@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from curate.corpus.errors import InputError, one_of
 from curate.kernels.fold import UNICODE_VERSION
@@ -157,6 +158,7 @@ def sketch(texts: Any, scheme: MinHashScheme) -> Sketch:
     """
     from curate.kernels import permute  # numba: half a second
 
+    _check_texts(texts)
     keys = np.empty((len(texts), scheme.bands), dtype=np.uint64)
     num_shingles = np.empty(len(texts), dtype=np.int64)
     is_capped = np.empty(len(texts), dtype=bool)
@@ -169,7 +171,12 @@ def sketch(texts: Any, scheme: MinHashScheme) -> Sketch:
 
 
 def signatures_of(texts: Any, scheme: MinHashScheme) -> Signatures:
-    """Return the signature of each text, [n, num_perm]; see `signatures`."""
+    """Return the signature of each text, [n, num_perm]; see `signatures`.
+
+    Raises:
+        InputError: `texts` is not an Arrow string array.
+    """
+    _check_texts(texts)
     result = _empty_signatures(len(texts), scheme)
     for part, _, found in _signed_slices(texts, scheme):
         result[part.first : part.first + part.num_texts] = found
@@ -188,6 +195,8 @@ def signatures(shingles: U64, offsets: I64, scheme: MinHashScheme) -> Signatures
         [n, num_perm], uint32 for affine32, uint64 otherwise: `MinHash.hashvalues` of datasketch fed
         with the same hashes. A document without shingles has the largest value in every slot.
     """
+    for name, values in (("shingles", shingles), ("offsets", offsets)):
+        _check_numpy(name, values)
     result = _empty_signatures(offsets.size - 1, scheme)
     shingles = np.require(shingles, np.uint64, ["C", "W"])
     _permute(shingles, np.require(offsets, np.int64, ["C", "W"]), scheme, Scratch(), result)
@@ -199,6 +208,7 @@ def band_keys(signatures: Signatures, scheme: MinHashScheme) -> U64:
 
     The band's index is mixed in, so keys of different bands never meet by being equal.
     """
+    _check_numpy("signatures", signatures)
     if signatures.ndim != 2 or signatures.shape[1] != scheme.num_perm:
         raise InputError(
             f"signatures of shape {signatures.shape} do not fit {scheme.bands} bands x "
@@ -223,6 +233,7 @@ def to_datasketch(signatures: Signatures, scheme: MinHashScheme) -> list[Any]:
         raise InputError(
             "datasketch has no permutation scheme 'mersenne61'; use affine32, affine64 or legacy"
         )
+    _check_numpy("signatures", signatures)
     from datasketch import MinHash  # half a second
 
     # One array for all, as MinHash.bulk does.
@@ -237,6 +248,20 @@ def to_datasketch(signatures: Signatures, scheme: MinHashScheme) -> list[Any]:
         )
         for row in signatures
     ]
+
+
+def _check_texts(texts: Any) -> None:
+    """Refuse what is no Arrow array; of which type it is, is seen where its buffers are read."""
+    if not isinstance(texts, pa.Array | pa.ChunkedArray):
+        raise InputError(
+            f"texts must be an Arrow array of strings, got {type(texts).__name__}; "
+            "use `pa.array(list, pa.large_string())`"
+        )
+
+
+def _check_numpy(name: str, values: Any) -> None:
+    if not isinstance(values, np.ndarray):
+        raise InputError(f"{name} must be a NumPy array, got {type(values).__name__}")
 
 
 def _low_half(shingle: int) -> int:

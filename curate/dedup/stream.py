@@ -1,9 +1,10 @@
 """Parquet in, Parquet out: deduplicate files in one process, without a store or a recipe.
 
 The input is read three times and never held: for exact hashes and band keys, for the shingle sets
-of the candidates, and to write the survivors. What is kept of a document in between is 40 bytes;
-band keys and shingle sets go to a scratch folder. The pass `deduplicate` does the same with
-evidence, restarts and clusters of machines; this is for a folder of files and a quick answer.
+of the candidates, and to write the survivors. Band keys and shingle sets go to a scratch folder;
+memory holds some 150 bytes of each document while the survivors are chosen, and all candidate pairs
+at once, some 100 bytes each. The pass `deduplicate` does the same with evidence, restarts, bounded
+memory and clusters of machines; this is for a folder of files and a quick answer.
 """
 
 import functools
@@ -23,10 +24,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curate.corpus.errors import InputError, did_you_mean
+from curate.corpus.errors import InputError
 from curate.corpus.identity import ids_to_numpy
-from curate.dedup.candidates import buckets, hub_pairs, unique_pairs
+from curate.dedup.candidates import Buckets, buckets, hub_pairs, unique_pairs
+from curate.dedup.clusters import components
+from curate.dedup.crowds import Crowds, group_crowds
 from curate.dedup.exact import normalised_hashes
+from curate.dedup.files import check_inputs, read_texts, whole_folder, write_rows
 from curate.dedup.minhash import MinHashScheme, sketch
 from curate.dedup.runs import Range, ranges
 from curate.dedup.survivors import Edges, survivors
@@ -38,12 +42,12 @@ __all__ = ["Summary", "deduplicate_files"]
 I64 = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]
 F64 = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
 T = TypeVar("T")
 
-_BATCH_ROWS = 2048
 _MAX_ROWS = 4_000_000  # band keys joined at a time
 _PAIRS_AT_ONCE = 1 << 18
-_GROUP_BYTES = 32 << 20
+_PAIRS_WAITING = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +57,11 @@ class Summary:
     Attributes:
         documents, kept: rows read and written.
         exact, near: rows removed, by reason.
-        candidates, verified: near pairs that shared a band, and those above the threshold.
+        candidates, verified: pairs that were compared, and those above the threshold. They shared
+            a band, or a crowd with a document that stays.
+        crowded_unverified: documents that stay though not all of a crowd after them was compared
+            with them: there were too many that stay.
+        without_text: rows whose text is null; they stay.
         num_bytes: of text.
         scheme: of the signatures.
         threshold: of the verification.
@@ -65,6 +73,8 @@ class Summary:
     near: int
     candidates: int
     verified: int
+    crowded_unverified: int
+    without_text: int
     num_bytes: int
     scheme: dict[str, Any]
     threshold: float
@@ -93,78 +103,129 @@ def deduplicate_files(
         scheme: see `MinHashScheme`.
         threshold: exact Jaccard at which two documents are duplicates.
         text: the column of text.
-        max_bucket: the largest LSH bucket that gives all its pairs.
+        max_bucket: the largest LSH bucket that gives all its pairs. In a larger one, those that
+            stay are compared with all after them (see `curate.dedup.crowds`).
         threads: that hash text.
         verify: False trusts the signatures. Only to show what that costs.
 
     Raises:
         InputError: no such file or column, or the folder holds something.
     """
+    if not 0.0 < threshold <= 1.0:
+        raise InputError(f"threshold must be in (0, 1], got {threshold}; 0.8 is usual")
     scheme = scheme or MinHashScheme()
-    _check(inputs, out, text)
-    with tempfile.TemporaryDirectory(prefix="preceptor-") as folder:
+    check_inputs(inputs, out, text)
+    with (
+        whole_folder(out) as results,
+        tempfile.TemporaryDirectory(prefix="preceptor-") as folder,
+    ):
         scratch = Path(folder)
-        hashes, sizes, shingled = _sketch(inputs, text, scheme, scratch, threads)
-        exact = _exact_pairs(hashes)
-        eligible = shingled
+        rows = _sketch(inputs, text, scheme, scratch, threads)
+        exact = _exact_pairs(rows)
+        eligible = rows.shingled.copy()
         eligible[exact[:, 1]] = False  # the class goes on by its first member
-        left, right = _candidates(scratch, eligible, scheme.bands, max_bucket)
-        near, score = _verified(inputs, text, scheme, scratch, left, right, threads, verify)
-    good = score >= threshold
-    near, score = near[good], score[good]
-    rank = np.empty(sizes.size, dtype=np.int64)
-    rank[np.lexsort((np.arange(sizes.size), -sizes))] = np.arange(sizes.size)
-    edges = Edges(exact=exact, near=near, jaccard=score)
-    is_exact, is_near, _ = survivors(rank, np.ones(sizes.size, dtype=bool), edges)
-    _write(inputs, out, ~(is_exact | is_near))
-    _write_edges(out / "duplicates.parquet", edges)
-    summary = Summary(
-        documents=sizes.size,
-        kept=int(sizes.size - is_exact.sum() - is_near.sum()),
-        exact=int(is_exact.sum()),
-        near=int(is_near.sum()),
-        candidates=left.size,
-        verified=len(near),
-        num_bytes=int(sizes.sum()),
-        scheme=scheme.to_dict(),
-        threshold=threshold,
-    )
-    (out / "summary.json").write_text(json.dumps(asdict(summary), indent=1) + "\n")
+        pairs, groups = _candidates(scratch, eligible, scheme.bands, max_bucket)
+        score: _Verifier | _Trust
+        if verify:
+            wanted = np.unique(np.concatenate([pairs.reshape(-1), *groups]))
+            score = _Verifier(
+                wanted, _shingle(inputs, text, scheme, scratch, wanted, threads), scratch
+            )
+        else:
+            score, groups = _Trust(), []
+        jaccard = score(pairs[:, 0], pairs[:, 1])
+        good = jaccard >= threshold
+        edges = Edges(exact=exact, near=pairs[good], jaccard=jaccard[good])
+        crowds = Crowds(groups, score, threshold)
+        is_exact, is_near, edges = _survivors(rows.sizes, edges, crowds)
+        write_rows(inputs, results, ~(is_exact | is_near))
+        _write_edges(results / "duplicates.parquet", edges)
+        summary = Summary(
+            documents=rows.sizes.size,
+            kept=int(rows.sizes.size - is_exact.sum() - is_near.sum()),
+            exact=int(is_exact.sum()),
+            near=int(is_near.sum()),
+            candidates=score.compared,
+            verified=len(edges.near),
+            crowded_unverified=crowds.unreached,
+            without_text=int((~rows.present).sum()),
+            num_bytes=int(rows.sizes.sum()),
+            scheme=scheme.to_dict(),
+            threshold=threshold,
+        )
+        (results / "summary.json").write_text(json.dumps(asdict(summary), indent=1) + "\n")
     return summary
 
 
-def _check(inputs: Sequence[Path], out: Path, text: str) -> None:
-    if not inputs:
-        raise InputError("no input files; name at least one Parquet file")
-    if len({path.name for path in inputs}) < len(inputs):
-        raise InputError(
-            "two input files have the same name; the results would overwrite each other"
+def _survivors(sizes: I64, edges: Edges, crowds: Crowds) -> tuple[Mask, Mask, Edges]:
+    """Return exact and near duplicates, bool [n] each, and the edges with those of the crowds."""
+    num_docs = sizes.size
+    rank = np.empty(num_docs, dtype=np.int64)
+    rank[np.lexsort((np.arange(num_docs), -sizes))] = np.arange(num_docs)
+    standing = np.ones(num_docs, dtype=bool)
+    # A crowd knows a class by its first member; the most wanted member speaks for it.
+    classes = components(num_docs, edges.exact)
+    order = np.full(num_docs, num_docs, dtype=np.int64)
+    np.minimum.at(order, classes, rank)
+    order = order[classes]
+    while True:
+        is_exact, is_near, _ = survivors(rank, standing, edges)
+        kept = np.zeros(num_docs, dtype=bool)
+        kept[classes[~(is_exact | is_near)]] = True
+        pairs, jaccard = crowds.more(kept[classes], order)
+        if not len(pairs):
+            break
+        edges = Edges(
+            exact=edges.exact,
+            near=np.concatenate([edges.near, np.sort(pairs, axis=1)]),
+            jaccard=np.concatenate([edges.jaccard, jaccard]),
         )
-    for path in inputs:
-        try:
-            names = pq.read_schema(path).names
-        except (OSError, pa.ArrowInvalid) as error:
-            raise InputError(f"cannot read {path} as Parquet: {error}") from None
-        if text not in names:
-            raise InputError(
-                f"{path} has no column {text!r}; columns are: {', '.join(names)}."
-                f"{did_you_mean(text, names)}"
-            )
-        if path.name == "duplicates.parquet":
-            raise InputError(f"{path}: the name duplicates.parquet is taken by the result")
-    if out.exists() and any(out.iterdir()):
-        raise InputError(f"{out} is not empty; name a new folder")
-    out.mkdir(parents=True, exist_ok=True)
+    # A crowd meets some pairs that its hubs gave before.
+    _, first = np.unique(edges.near[:, 0] * num_docs + edges.near[:, 1], return_index=True)
+    edges = Edges(exact=edges.exact, near=edges.near[first], jaccard=edges.jaccard[first])
+    return is_exact, is_near, edges
 
 
-def _texts(inputs: Sequence[Path], text: str) -> Iterator[tuple[int, Any]]:
-    """Yield (first row, texts) over all files."""
-    row = 0
-    for path in inputs:
-        file = pq.ParquetFile(path)
-        for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=[text]):
-            yield row, batch.column(0).cast(pa.large_string())
-            row += batch.num_rows
+@dataclass(frozen=True, kw_only=True)
+class _Rows:
+    """What is known of the rows: exact hashes [n, 2], bytes, who has shingles, who has a text."""
+
+    hashes: U64
+    sizes: I64
+    shingled: Mask
+    present: Mask
+
+
+class _Verifier:
+    """The exact Jaccard of pairs of rows whose shingle sets are on disk."""
+
+    def __init__(self, wanted: I64, offsets: I64, scratch: Path) -> None:
+        """Take the rows (ascending) and the offsets of their sets in the scratch folder."""
+        self._wanted, self._offsets, self.compared = wanted, offsets, 0
+        self._values: Any = np.empty(0, dtype=np.uint64)
+        if offsets[-1]:
+            self._values = np.asarray(np.memmap(scratch / "shingles", dtype=np.uint64, mode="r"))
+
+    def __call__(self, left: I64, right: I64) -> F64:
+        """Return the similarity of each pair."""
+        self.compared += left.size
+        score = np.empty(left.size)
+        for begin in range(0, left.size, _PAIRS_AT_ONCE):
+            here = slice(begin, begin + _PAIRS_AT_ONCE)
+            local = np.searchsorted(self._wanted, np.stack([left[here], right[here]], axis=1))
+            score[here] = similarity(local, self._values, self._offsets)
+        return score
+
+
+class _Trust:
+    """Every pair that shares a band is a duplicate."""
+
+    compared = 0
+
+    def __call__(self, left: I64, right: I64) -> F64:
+        """Return ones."""
+        self.compared += left.size
+        return np.ones(left.size)
 
 
 def _in_order(work: Iterable[Callable[[], T]], threads: int) -> Iterator[T]:
@@ -185,33 +246,43 @@ def _in_order(work: Iterable[Callable[[], T]], threads: int) -> Iterator[T]:
 
 def _sketch(
     inputs: Sequence[Path], text: str, scheme: MinHashScheme, scratch: Path, threads: int
-) -> tuple[U64, I64, npt.NDArray[np.bool_]]:
-    """Return exact hashes [n, 2], sizes in bytes and who has shingles; band keys go to a file."""
+) -> _Rows:
+    """Return what is known of the rows; band keys go to a file."""
 
-    def one(texts: Any) -> tuple[U64, I64, npt.NDArray[np.bool_], U64]:
+    def one(texts: Any) -> tuple[U64, I64, Mask, Mask, U64]:
         found = sketch(texts, scheme)
         sizes = pc.fill_null(pc.binary_length(texts), 0).to_numpy(zero_copy_only=False)
         hashes = ids_to_numpy(normalised_hashes(texts))
-        return hashes, sizes.astype(np.int64), found.num_shingles > 0, found.keys
+        present = texts.is_valid().to_numpy(zero_copy_only=False)
+        return hashes, sizes.astype(np.int64), found.num_shingles > 0, present, found.keys
 
-    hashes, sizes, shingled = [], [], []
-    work = (functools.partial(one, texts) for _, texts in _texts(inputs, text))
+    hashes, sizes = [np.empty((0, 2), np.uint64)], [np.empty(0, np.int64)]
+    shingled, present = [np.empty(0, dtype=bool)], [np.empty(0, dtype=bool)]
+    work = (functools.partial(one, texts) for _, texts in read_texts(inputs, text))
     with (scratch / "keys").open("wb") as file:
-        for h, s, e, keys in _in_order(work, threads):
+        for h, s, e, p, keys in _in_order(work, threads):
             hashes.append(h)
             sizes.append(s)
             shingled.append(e)
+            present.append(p)
             file.write(keys.data)
-    if not sizes:
-        return np.empty((0, 2), np.uint64), np.empty(0, np.int64), np.empty(0, dtype=bool)
-    return np.concatenate(hashes), np.concatenate(sizes), np.concatenate(shingled)
+    return _Rows(
+        hashes=np.concatenate(hashes),
+        sizes=np.concatenate(sizes),
+        shingled=np.concatenate(shingled),
+        present=np.concatenate(present),
+    )
 
 
-def _exact_pairs(hashes: U64) -> I64:
-    """Return [first row of the class, other row] for every class of equal hashes."""
-    order = np.argsort(hashes[:, 0], kind="stable")
-    same = hashes[order][1:, 0] == hashes[order][:-1, 0]
-    tied = np.zeros(len(order), dtype=bool)
+def _exact_pairs(known: _Rows) -> I64:
+    """Return [first row of the class, other row] for every class of equal hashes.
+
+    A row without text is in no class.
+    """
+    hashes, having = known.hashes, np.flatnonzero(known.present)
+    order = having[np.argsort(hashes[having, 0], kind="stable")]
+    same = hashes[order[1:], 0] == hashes[order[:-1], 0]
+    tied = np.zeros(order.size, dtype=bool)
     tied[1:] |= same
     tied[:-1] |= same
     rows = order[tied]
@@ -223,27 +294,45 @@ def _exact_pairs(hashes: U64) -> I64:
 
 
 def _candidates(
-    scratch: Path, eligible: npt.NDArray[np.bool_], bands: int, max_bucket: int
-) -> tuple[I64, I64]:
-    """Return the pairs of rows that share a band key, some ranges of keys at a time."""
+    scratch: Path, eligible: Mask, bands: int, max_bucket: int
+) -> tuple[I64, list[I64]]:
+    """Return the pairs of rows [m, 2] that share a band key, and the crowds.
+
+    Keys are joined a range at a time. Of a crowded bucket the pairs are those with its hubs.
+    """
     left, right = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
     rows = np.flatnonzero(eligible)
     if not rows.size:
-        return left, right
+        return np.empty((0, 2), dtype=np.int64), []
+    waiting: list[tuple[I64, I64]] = []
+    size = 0
+    crowds = [(np.empty(0, dtype=np.uint64), rows[:0])]
     keys = np.memmap(scratch / "keys", dtype=np.uint64, mode="r").reshape(-1, bands)
     for which in ranges(rows.size * bands, _MAX_ROWS):
         groups = buckets(*_range(keys, rows, which))
         crowded = groups.sizes > max_bucket
         large = groups.only(crowded)
-        hubs = (
-            hub_pairs(large.members[begin:end])
-            for begin, end in zip(large.bounds[:-1], large.bounds[1:], strict=True)
-        )
-        for block in itertools.chain(groups.only(~crowded).pair_blocks(), hubs):
-            left, right = unique_pairs(
-                np.concatenate([left, block[0]]), np.concatenate([right, block[1]])
-            )
-    return left, right
+        crowds.append((np.repeat(large.keys, large.sizes), large.members))
+        for block in itertools.chain(groups.only(~crowded).pair_blocks(), _hubs(large)):
+            waiting.append(block)
+            size += block[0].size
+            # As many new ones as old ones: so all are sorted some times, not once per block.
+            if size > max(_PAIRS_WAITING, left.size):
+                left, right = _merged((left, right), *waiting)
+                waiting, size = [], 0
+    left, right = _merged((left, right), *waiting)
+    bucket, member = (np.concatenate(parts) for parts in zip(*crowds, strict=True))
+    return np.stack([left, right], axis=1), group_crowds(bucket, member)
+
+
+def _hubs(large: Buckets) -> Iterator[tuple[I64, I64]]:
+    for begin, end in itertools.pairwise(large.bounds.tolist()):
+        yield hub_pairs(large.members[begin:end])
+
+
+def _merged(*blocks: tuple[I64, I64]) -> tuple[I64, I64]:
+    left, right = (np.concatenate(side) for side in zip(*blocks, strict=True))
+    return unique_pairs(left, right)
 
 
 def _range(keys: U64, rows: I64, which: Range) -> tuple[U64, I64]:
@@ -262,31 +351,6 @@ def _range(keys: U64, rows: I64, which: Range) -> tuple[U64, I64]:
     return np.concatenate(found_keys), np.concatenate(found_rows)
 
 
-def _verified(
-    inputs: Sequence[Path],
-    text: str,
-    scheme: MinHashScheme,
-    scratch: Path,
-    left: I64,
-    right: I64,
-    threads: int,
-    verify: bool,
-) -> tuple[I64, F64]:
-    """Return the candidate pairs [m, 2] and their exact Jaccard."""
-    pairs = np.stack([left, right], axis=1)
-    if not verify or not left.size:
-        return pairs, np.ones(left.size)
-    wanted, local = np.unique(pairs, return_inverse=True)
-    offsets = _shingle(inputs, text, scheme, scratch, wanted, threads)
-    values = np.asarray(np.memmap(scratch / "shingles", dtype=np.uint64, mode="r"))
-    local = local.reshape(-1, 2)
-    score = [
-        similarity(local[begin : begin + _PAIRS_AT_ONCE], values, offsets)
-        for begin in range(0, len(local), _PAIRS_AT_ONCE)
-    ]
-    return pairs, np.concatenate(score)
-
-
 def _shingle(
     inputs: Sequence[Path],
     text: str,
@@ -301,7 +365,7 @@ def _shingle(
         return shingle_sets(texts.take(pa.array(wanted[begin:end] - row)), scheme.shingling)
 
     def work() -> Iterator[Callable[[], tuple[U64, I64]]]:
-        for row, texts in _texts(inputs, text):
+        for row, texts in read_texts(inputs, text):
             begin, end = np.searchsorted(wanted, [row, row + len(texts)])
             if begin < end:
                 yield functools.partial(one, row, texts, int(begin), int(end))
@@ -312,26 +376,6 @@ def _shingle(
             file.write(values.data)
             sizes.append(np.diff(offsets))
     return np.cumsum(np.concatenate(sizes))
-
-
-def _write(inputs: Sequence[Path], out: Path, kept: npt.NDArray[np.bool_]) -> None:
-    """Write the kept rows of every file under its own name."""
-    row = 0
-    for path in inputs:
-        file = pq.ParquetFile(path)
-        with pq.ParquetWriter(
-            out / path.name, file.schema_arrow, compression="zstd", compression_level=1
-        ) as writer:
-            waiting: list[Any] = []
-            for batch in file.iter_batches(batch_size=_BATCH_ROWS):
-                mask = kept[row : row + batch.num_rows]
-                row += batch.num_rows
-                waiting.append(batch if mask.all() else batch.filter(pa.array(mask)))
-                if sum(part.nbytes for part in waiting) > _GROUP_BYTES:
-                    writer.write_table(pa.Table.from_batches(waiting))
-                    waiting = []
-            if waiting:
-                writer.write_table(pa.Table.from_batches(waiting))
 
 
 def _write_edges(path: Path, edges: Edges) -> None:

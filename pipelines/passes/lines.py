@@ -10,8 +10,8 @@ Stages of the pass `deduplicate`, each a set of parts with keys of their own:
 Documents are counted after they are deduplicated: those of one cluster count as one, or twelve
 copies of a page would take every line from the one that is kept. They are counted whatever the
 rules say of them, so that a changed rule counts and cuts nothing anew. An added file is counted
-alone; the join runs again, and `cut` for the shards in which other lines are repeated now, because
-its key holds, of all that was joined, only the lines of that shard.
+alone; the join runs again, and `cut` for the shards in which other lines are repeated now (its key
+holds, of all that was joined, only the lines of that shard).
 
 Memory: a join holds the rows of its range (the ranges are chosen for that) and 16 bytes per
 document in a cluster; the others a batch of texts and the repeated lines of a shard.
@@ -44,6 +44,7 @@ from curate.dedup.lines import (
     sorted_unique,
 )
 from curate.kernels.buffers import text_buffers
+from curate.tokens.cuts import cut_spans
 from pipelines.digest import code_digest
 from pipelines.passes.base import Context, PartJob, Parts, Workspace, part_key, run_parts
 
@@ -83,7 +84,7 @@ class LinesResult:
     Attributes:
         tables: `lines`, and `cuts` with one shard for each shard of documents that loses lines.
         counts: lines_counted (different lines of documents, looked at), lines_repeated,
-            documents_cut, bytes_cut.
+            documents_cut, documents_emptied (no word is left of them), bytes_cut.
         settings: what the recipe asked.
         info: `cut_documents`: for each shard of `cuts`, which shard of documents it belongs to.
     """
@@ -108,7 +109,7 @@ def fit(
         None where the recipe asks for none of it.
 
     Raises:
-        InputError: a source would lose a larger share of its text than the recipe allows.
+        InputError: a source would lose more of its text than the recipe allows.
     """
     asked = context.recipe.clean.repeated_lines
     if asked is None:
@@ -157,6 +158,7 @@ def fit(
             "lines_counted": sum(part.counts["lines"] for part in counted),
             "lines_repeated": sum(shard.rows for shard in repeated),
             "documents_cut": sum(part.counts["documents"] for part in cut),
+            "documents_emptied": sum(part.counts["emptied"] for part in cut),
             "bytes_cut": sum(part.counts["bytes"] for part in cut),
         },
         settings=asked.model_dump(mode="json"),
@@ -166,10 +168,7 @@ def fit(
 
 def _ranges(rows: int) -> int:
     """Return into how many ranges, a power of two, the hashes are cut."""
-    ranges = 1
-    while rows > ranges * _RANGE_ROWS:
-        ranges *= 2
-    return ranges
+    return 1 << max(0, (-(-rows // _RANGE_ROWS) - 1).bit_length())
 
 
 def _guard(counted: Sequence[Parts], cut: Sequence[Parts], limit: float | None) -> None:
@@ -178,11 +177,9 @@ def _guard(counted: Sequence[Parts], cut: Sequence[Parts], limit: float | None) 
         return
     total: dict[str, list[int]] = {}
     for before, after in zip(counted, cut, strict=True):
-        for source, (documents, num_bytes) in before.info["sources"].items():
-            lost = after.info["sources"].get(source, 0)
-            entry = total.setdefault(source, [0, 0, 0])
-            for place, count in enumerate((documents, num_bytes, lost)):
-                entry[place] += count
+        for source, sizes in before.info["sources"].items():
+            more = (*sizes, after.info["sources"].get(source, 0))
+            total[source] = [a + b for a, b in zip(total.get(source, [0] * 3), more, strict=True)]
     for source, (documents, num_bytes, lost) in sorted(total.items()):
         if documents >= _GUARDED_SOURCE and lost > limit * num_bytes:
             raise InputError(
@@ -317,15 +314,14 @@ def cut_shard(
     """Job: the spans of the repeated lines in one shard, and an example of each line."""
     storage = workspace.storage
     wanted = _own_lines(storage, runs, repeated)
-    documents = num_bytes = 0
+    documents = emptied = num_bytes = 0
     sources: dict[str, int] = {}
     examples: pl.DataFrame | None = None
     columns = ["doc_id", "source", "text_hash", "text"]
     with workspace.writer("cuts") as writer, workspace.writer("line_examples", _EXAMPLES) as told:
         for batch in iter_batches(storage, shard, columns) if wanted.size else ():
             lines = find_lines(batch.column("text"), LineRule(**rule))
-            spared = pc.is_in(batch.column("source"), pa.array(exempt, pa.string()))
-            spared = spared.to_numpy(zero_copy_only=False)
+            spared = pc.is_in(batch.column("source"), pa.array(exempt, pa.string())).to_numpy(False)
             lines = lines.where(contained(lines.line, wanted) & ~spared[lines.document])
             if not len(lines):
                 continue
@@ -334,7 +330,10 @@ def cut_shard(
             cuts |= {"start": pa.array(lines.start), "length": pa.array(lines.length)}
             cuts |= {"line": line_keys(lines.line)}
             writer.write(pa.table(cuts, schema=SCHEMAS["cuts"]))
-            documents += int(np.unique(lines.document).size)
+            left = cut_spans(batch.column("text"), lines.document, lines.start, lines.length)
+            left = left.take(pa.array(np.unique(lines.document)))
+            documents += len(left)
+            emptied += len(left) - pc.match_substring_regex(left, r"[\pL\pN]").true_count
             num_bytes += int(lines.length.sum())
             for source, _, lost in _by_source(batch.column("source").take(rows), cuts["length"]):
                 sources[source] = sources.get(source, 0) + lost
@@ -342,7 +341,8 @@ def cut_shard(
         if examples is not None:
             told.write(examples.to_arrow().cast(_EXAMPLES))
         tables = {"cuts": [writer.commit()], "line_examples": [told.commit()]}
-    return Parts(tables, {"documents": documents, "bytes": num_bytes}, {"sources": sources})
+    counts = {"documents": documents, "emptied": emptied, "bytes": num_bytes}
+    return Parts(tables, counts, {"sources": sources})
 
 
 def _own_lines(storage: Storage, runs: Sequence[Shard], repeated: Sequence[Shard]) -> U64:

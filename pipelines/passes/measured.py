@@ -22,6 +22,7 @@ from curate.dedup.measured import (
     NearestTwins,
     SampleIndex,
     are_known,
+    between_classes,
     choose,
     draw_edges,
     limit_of_sample,
@@ -42,6 +43,7 @@ PASS = "deduplicate"
 PROBE_BYTES, PROBE_SHARE = 64_000_000, 0.05  # probed: the greater of the two
 MAX_TWINS = 1000  # looked at for one sampled document
 CHECKED_EDGES, CHECKED_BYTES = 200, 2_000_000
+CHECKED_PAIR_BYTES = 16_000_000  # of one edge; sets of longer texts take gigabytes of Python
 SAMPLE_BYTES = 16 << 20  # of text; of long documents fewer are sampled than was asked
 READ_DOCS, BLOCK_DOCS, BLOCK_BYTES = 4096, 1024, 4 << 20
 
@@ -85,8 +87,9 @@ def run(
         threshold: similarity of an edge.
         similarity: `jaccard` or `containment`.
         sample: documents to sample, up to 16 MiB of text; 0 measures nothing.
-        crowds: shards of (bucket, doc_id): pairs within a bucket, each bucket in one shard, are
-            verified on demand and count as found.
+        crowds: shards of (bucket, position, doc_id), those of another corpus at positions after
+            all documents. Pairs within a bucket, each bucket in one shard, are verified on demand
+            and count as found.
     """
     num_docs = sum(shard.rows for shard in documents)
     if sample == 0 or num_docs == 0:
@@ -132,7 +135,10 @@ def run(
             *_digests([sampled], tables["twins"], tables["checked"], duplicates, crowds),
         ),
         compare,
-        (sampled, tables["twins"], tables["checked"], duplicates, crowds, asked, edges, counts),
+        (
+            *(sampled, tables["twins"], tables["checked"], duplicates, crowds, asked, edges),
+            *(num_docs, counts),
+        ),
     )
     (measured,) = run_parts(context, PASS, "compare", [job])
     return dict(measured.info)
@@ -226,16 +232,16 @@ def _lengths(texts: Any) -> np.ndarray:
 
 def _edges(workspace: Workspace, duplicates: Sequence[Shard]) -> Iterator[pl.DataFrame]:
     for shard in duplicates:
-        columns = ["doc_id", "twin_id", "kind"]
+        columns = ["doc_id", "twin_id", "kind", "twin_corpus"]
         for batch in iter_batches(workspace.storage, shard, columns, max_rows=1 << 17):
             yield pl.DataFrame(pl.from_arrow(batch))
 
 
-def _crowds(workspace: Workspace, crowds: Sequence[Shard]) -> Iterator[pl.DataFrame]:
+def _crowds(workspace: Workspace, crowds: Sequence[Shard], num_own: int) -> Iterator[pl.DataFrame]:
     for shard in crowds:
-        yield pl.DataFrame(
-            pl.from_arrow(read_shard(workspace.storage, shard, ["bucket", "doc_id"]))
-        )
+        table = read_shard(workspace.storage, shard, ["bucket", "position", "doc_id"])
+        other = pl.when(pl.col("position") >= num_own).then(pl.lit("another"))
+        yield pl.DataFrame(pl.from_arrow(table)).select("bucket", "doc_id", twin_corpus=other)
 
 
 def probe_shard(
@@ -310,13 +316,16 @@ def compare(
     crowds: Sequence[Shard],
     asked: tuple[Shingling, float, str],
     edges: Sequence[Sequence[str]],
+    num_docs: int,
     probed_documents: int,
 ) -> Parts:
     """Job: which of the true twins are known to the edges, and which edges are right."""
     names = read_shard(workspace.storage, sampled, ["doc_id"])["doc_id"].combine_chunks()
     tables = [_TWINS.empty_table(), *(read_shard(workspace.storage, shard) for shard in twins)]
     pairs = true_pairs(pa.concat_tables(tables).combine_chunks(), names, MAX_TWINS)
-    known = are_known(pairs, lambda: _edges(workspace, duplicates), _crowds(workspace, crowds))
+    pairs = between_classes(pairs, _edges(workspace, duplicates))
+    crowded = _crowds(workspace, crowds, num_docs)
+    known = are_known(pairs, _edges(workspace, duplicates), crowded)
     rows = pairs["sampled"].to_numpy()
     found, true = (
         np.bincount(some, minlength=len(names)).astype(np.int64) for some in (rows[known], rows)
@@ -347,9 +356,10 @@ def _check(
             texts |= {one.hex(): body for one, body in zip(ids, bodies, strict=True)}
     total = correct = size = 0
     for left, right in edges:
-        if left not in texts or right not in texts:
-            continue  # of another corpus
-        size += len(texts[left]) + len(texts[right])
+        here = len(texts[left].encode()) + len(texts[right].encode())
+        if here > CHECKED_PAIR_BYTES:
+            continue
+        size += here
         if total and size > CHECKED_BYTES:
             break
         total += 1

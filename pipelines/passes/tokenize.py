@@ -53,7 +53,7 @@ def run(context: Context) -> Manifest:
     cleaned, judged = context.manifests["clean"], context.manifests["judge"]
     code = code_digest(__name__)
     documents, verdicts = cleaned.tables["documents"], judged.tables["verdicts"]
-    cuts = _cuts(context.manifests["deduplicate"], len(documents))
+    cuts = shard_cuts(context.manifests["deduplicate"], len(documents))
     tokenizer = _tokenizer(context, code, documents, verdicts, cuts)
     kept = judged.info["kept"]
     jobs = [
@@ -84,7 +84,7 @@ def run(context: Context) -> Manifest:
     return finish(context, manifest, began)
 
 
-def _cuts(deduplicated: Manifest, num_shards: int) -> list[Shard | None]:
+def shard_cuts(deduplicated: Manifest, num_shards: int) -> list[Shard | None]:
     """Return for each shard of documents the lines to cut from it, None where there are none."""
     cuts: list[Shard | None] = [None] * num_shards
     found = deduplicated.tables.get("cuts", ())
@@ -212,7 +212,7 @@ def fit_tokenizer(
     def texts() -> Any:
         position = 0
         for shard, cut in zip(documents, cuts, strict=True):
-            for batch in _cut_batches(storage, shard, cut, []):
+            for batch in cut_batches(storage, shard, cut, []):
                 here = mask[position : position + batch.num_rows]
                 position += batch.num_rows
                 if here.any():
@@ -221,7 +221,7 @@ def fit_tokenizer(
     return publish_tokenizer(workspace, train_bpe(texts(), vocab_size=wanted["vocab_size"]))
 
 
-def _cut_batches(
+def cut_batches(
     storage: Storage, shard: Shard, cut: Shard | None, columns: list[str], max_rows: int = 4096
 ) -> Iterator[Any]:
     """Yield batches of a shard's documents, `text` without the repeated lines, and `columns`.
@@ -274,7 +274,7 @@ def encode_shard(
         workspace.writer("kept", kept_schema) as ids,
     ):
         ids.write(judged.filter(kept).select(["doc_id"]))
-        for batch in _cut_batches(storage, shard, cut, ["doc_id", "source"], max_rows=1024):
+        for batch in cut_batches(storage, shard, cut, ["doc_id", "source"], max_rows=1024):
             here = kept.slice(position, batch.num_rows)
             rows = batch.filter(here)
             split = splits.slice(position, batch.num_rows).filter(here)

@@ -6,7 +6,7 @@ from typing import Any
 import polars as pl
 
 from pipelines.report.facts import Facts
-from pipelines.report.near import near_duplicates
+from pipelines.report.near import crowded, near_duplicates
 from pipelines.report.text import number, percent, si, visible
 
 __all__ = ["alerts"]
@@ -109,9 +109,12 @@ def _duplicates(facts: Facts, data: dict[str, Any]) -> Alerts:
         yield (
             "notice",
             "duplicates",
-            f"{counts['capped_documents']:,} documents were so long that only their beginnings "
-            "were compared.",
+            f"{counts['capped_documents']:,} documents were so long that their "
+            "near-duplicates were looked for by their beginnings only.",
         )
+    untold = crowded(facts.corpus.manifest("judge").counts)
+    if untold:
+        yield "warning", "duplicates", untold
     near = near_duplicates(manifest)
     for row in near["measured"] if near else ():
         # With few pairs to be found a recall is low by chance: its whole interval must be low.

@@ -12,7 +12,7 @@ from typing import Any
 from curate.corpus.manifest import Manifest
 from pipelines.report.text import number, percent, size
 
-__all__ = ["COUNTS", "near_duplicates", "told"]
+__all__ = ["COUNTS", "crowded", "near_duplicates", "told"]
 
 COUNTS = (
     "documents",
@@ -105,7 +105,7 @@ def _words(
             ]
         )
     if cap:
-        rows.append(["Long documents", f"compared by their first {size(int(cap))}"])
+        rows.append(["Long documents", f"looked for by their first {size(int(cap))}"])
     return rows
 
 
@@ -180,4 +180,18 @@ def told(found: Mapping[str, Any], counts: Mapping[str, int]) -> str:
         )
         for row in found["measured"]
     ]
+    if found["sampled_documents"] and not any(row["what"] == "recall" for row in found["measured"]):
+        rates.insert(0, "no recall (the sampled documents have no near-duplicates)")
     return line + (f"; measured here: {', '.join(rates)}" if rates else "")
+
+
+def crowded(counts: Mapping[str, int]) -> str | None:
+    """Return what `judge` could not compare, in a sentence; None if there is nothing to tell."""
+    count = counts.get("crowded_unverified", 0)
+    if not count:
+        return None
+    return (
+        f"{number(count)} {'document' if count == 1 else 'documents'} of large groups of similar "
+        "ones could not be compared with all the others: some near-duplicates may have stayed; "
+        "raise deduplicate.near.max_bucket to compare them all."
+    )

@@ -15,6 +15,7 @@ from curate.dedup.measured import (
     SampleIndex,
     Twins,
     are_known,
+    between_classes,
     choose,
     draw_edges,
     limit_of_sample,
@@ -183,45 +184,79 @@ EDGES = pl.DataFrame(
         "doc_id": [b"b", b"c", b"e", b"f"],
         "twin_id": [b"a", b"a", b"a", b"d"],
         "kind": ["exact", "exact", "near", "exact"],
+        "twin_corpus": pl.Series([None] * 4, dtype=pl.String),
     }
 )
+OUTSIDE = pl.DataFrame(
+    {
+        "doc_id": [b"g", b"h", b"i"],
+        "twin_id": [b"g", b"g", b"a"],  # the other corpus has documents of the same ids
+        "kind": ["exact", "exact", "near"],
+        "twin_corpus": ["base@1"] * 3,
+    }
+)
+
+
+def counted(pairs, frames, crowds=()):
+    """Return whether each pair was found, None for pairs that do not count."""
+    rows = pl.DataFrame(pairs, schema=["low", "high"], orient="row").with_row_index("place")
+    between = between_classes(rows, frames)
+    found = dict(zip(between["place"], are_known(between, frames, crowds).tolist(), strict=True))
+    return [found.get(place) for place in range(len(pairs))]
 
 
 @pytest.mark.parametrize(
     ("low", "high", "known"),
     [
-        (b"a", b"b", True),  # one class, and its speaker
-        (b"b", b"c", True),  # one class
+        (b"a", b"b", None),  # one class, and its speaker
+        (b"b", b"c", None),  # one class
         (b"a", b"e", True),  # an edge
         (b"b", b"e", True),  # the speakers' edge
-        (b"d", b"f", True),
+        (b"d", b"f", None),
         (b"a", b"d", False),
+        (b"g", b"h", None),  # one class, that another corpus speaks for
+        (b"a", b"g", False),
+        (b"a", b"i", False),  # it is near the other corpus's a
         (b"e", b"f", False),
         (b"x", b"y", False),
     ],
 )
-def test_a_pair_is_known_by_its_class_or_an_edge_between_the_classes(low, high, known):
-    pairs = pl.DataFrame({"low": [b"p", low], "high": [b"q", high]})
-    for frames in ([EDGES], [EDGES[2:], EDGES[:2]], [EDGES[k] for k in range(4)]):
-        assert are_known(pairs, lambda frames=frames: frames).tolist() == [False, known]
+def test_a_pair_of_two_classes_counts_and_is_known_by_an_edge_between_them(low, high, known):
+    edges = pl.concat([EDGES, OUTSIDE])
+    for frames in ([edges], [edges[2:], edges[:2]], [edges[k] for k in range(edges.height)]):
+        assert counted([(b"p", b"q"), (low, high)], frames) == [False, known]
+
+
+def test_classes_that_meet_in_another_corpus_are_known_by_its_edges_only():
+    edge = pl.DataFrame(
+        {"doc_id": [b"e"], "twin_id": [b"g"], "kind": ["near"], "twin_corpus": ["base@1"]}
+    )
+    assert counted([(b"e", b"h"), (b"b", b"h")], [OUTSIDE, edge]) == [True, False]
+    own = edge.with_columns(twin_corpus=pl.lit(None, pl.String))
+    assert counted([(b"e", b"h")], [OUTSIDE, own]) == [False]
 
 
 def test_a_pair_is_known_by_the_crowd_that_its_classes_are_in(monkeypatch):
     monkeypatch.setattr(measured_module, "BLOCK_PAIRS", 1)
     rows = [(b"b", b"x"), (b"a", b"x"), (b"x", b"y"), (b"f", b"y"), (b"e", b"x")]
-    pairs = pl.DataFrame(rows, schema=["low", "high"], orient="row")
+    own = pl.lit(None, pl.String)
     crowds = [
         pl.DataFrame({"bucket": [1, 1, 2, 2], "doc_id": [b"a", b"x", b"e", b"y"]}),
         pl.DataFrame({"bucket": [3, 3, 4], "doc_id": [b"d", b"y", b"x"]}),
     ]
-    assert are_known(pairs, lambda: [EDGES], crowds).tolist() == [True, True, False, True, False]
-    assert not are_known(pairs, lambda: [EDGES]).any()
+    crowds = [frame.with_columns(twin_corpus=own) for frame in crowds]
+    assert counted(rows, [EDGES], crowds) == [True, True, False, True, False]
+    assert counted(rows, [EDGES]) == [False] * 5
+    others = [frame.with_columns(twin_corpus=pl.lit("base@1")) for frame in crowds]
+    assert counted(rows, [EDGES], others) == [False] * 5
 
 
 def test_edges_are_drawn_alike_from_any_split():
     ids = ids_of(range(200)).to_pylist()
     near = pl.DataFrame({"doc_id": ids[:100], "twin_id": ids[100:], "kind": ["near"] * 100})
-    frame = pl.concat([near, near.with_columns(kind=pl.lit("exact"))])
+    near = near.with_columns(twin_corpus=pl.lit(None, pl.String))
+    outside = near.with_columns(pl.col("doc_id").reverse(), twin_corpus=pl.lit("base@1"))
+    frame = pl.concat([near, near.with_columns(kind=pl.lit("exact")), outside])
     drawn = draw_edges([frame], 7)
     assert drawn.height == 7
     assert drawn.equals(draw_edges([frame[k::3] for k in (2, 0, 1)], 7))

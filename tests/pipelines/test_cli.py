@@ -256,6 +256,7 @@ def test_init_writes_a_recipe_that_runs(folder: Path, tmp_path: Path, lab: Any) 
     (data / "image.png").write_bytes(b"\x89PNG")
     said = command("init", str(data))
     assert "2 sources: a, b" in said.out
+    assert "bands: 16, rows: 7," in (data / "recipe.yaml").read_text()  # the defaults
     assert "image.png" in said.out
     assert "exists" in refused("init", str(data))
     run = command(

@@ -12,6 +12,7 @@ from curate.tokens.tokenizer import decode, load_tokenizer
 from pipelines.build import run
 from pipelines.corpus import why
 from pipelines.explain import explain
+from pipelines.export import export
 from pipelines.passes import lines as lines_pass
 from pipelines.passes import tokenize
 from pipelines.verify import verify
@@ -115,12 +116,23 @@ def test_tokens_spell_the_text_without_the_repeated_lines(lab, base):
     verdicts = lab.frame(corpus, "verdicts")
     counts = corpus.manifest("deduplicate").counts
     assert counts["documents_cut"] == 24
+    assert counts["documents_emptied"] == 0
     assert counts["lines_repeated"] == 1
     assert counts["lines_counted"] == 24 + 12 + 2 * 36
     assert counts["bytes_cut"] == sum(length for spans in cuts.values() for _, length in spans)
     assert counts["bytes_cut"] + corpus.manifest("tokenize").counts["bytes"] == (
         verdicts.filter("kept")["num_bytes"].sum()
     )
+
+
+def test_what_is_exported_is_what_is_tokenized(lab, base, tmp_path):
+    corpus = _open(lab, base)
+    export(corpus, "parquet", tmp_path / "out")
+    rows = pl.read_parquet(tmp_path / "out" / "data" / "*.parquet")
+    exported = dict(zip(rows["id"], rows["text"], strict=True))
+    assert exported == {doc: text for doc, (text, _) in _tokens(corpus).items()}
+    assert not any(HEADER.lower() in text.lower() for text in exported.values())
+    assert rows["source"].unique().to_list() == ["notes"]
 
 
 def test_the_tokenizer_is_trained_without_the_repeated_lines(lab, base):
@@ -237,7 +249,8 @@ def test_a_document_of_repeated_lines_alone_stays_as_an_empty_text(lab, tmp_path
     pages += [{"id": f"e{i}", "text": f"{MENU}\n{HEADER}"} for i in range(1)]
     pages += [{"id": f"m{i}", "text": f"{lab.text(20 + i)}\n{MENU}"} for i in range(8)]
     lab.jsonl(tmp_path / "a.jsonl", pages)
-    _run(lab, _recipe(lab, tmp_path, above=5), tmp_path / "store")
+    outcome, _ = _run(lab, _recipe(lab, tmp_path, above=5), tmp_path / "store")
+    assert outcome.manifests["deduplicate"].counts["documents_emptied"] == 1
     corpus = _open(lab, tmp_path)
     assert sorted(_tokens(corpus).values())[0] == ("", 0)
     assert len(_tokens(corpus)) == 17
@@ -253,7 +266,7 @@ def _state(lab, folder):
     counts = corpus.manifest("deduplicate").counts
     return (
         {name: set(found) for name, found in rows.items()},
-        {name: counts[name] for name in counts if "line" in name or "cut" in name},
+        {name: counts[name] for name in counts if "line" in name or "document" in name},
         {doc: text for doc, (text, _) in _tokens(corpus).items()},
     )
 

@@ -59,7 +59,9 @@ def write(workspace, table, columns):
     rows = len(columns["doc_id"])
     fill = {pa.binary(16): bytes(16), pa.int64(): 2, pa.float64(): 1.0}
     arrays = [
-        pa.array(columns.get(f.name, [fill.get(f.type, "any")] * rows), f.type)
+        pa.array(
+            columns.get(f.name, [None if f.nullable else fill.get(f.type, "any")] * rows), f.type
+        )
         for f in SCHEMAS[table]
     ]
     with workspace.writer(table) as writer:
@@ -70,13 +72,15 @@ def write(workspace, table, columns):
 class Bench:
     """A store with documents and edges in any split."""
 
-    def __init__(self, folder, texts, exact, near, *, parts=1, seed=0, engine=None):
+    def __init__(self, folder, texts, exact, near, *, parts=1, seed=0, engine=None, outside=()):
         self.context = Context(
             store=Store(str(folder)), engine=engine or SerialEngine(), recipe=None
         )
         workspace = Workspace(self.context.store, "clean")
         ids = list(texts)
-        edges = [(*edge, "exact") for edge in exact] + [(*edge, "near") for edge in near]
+        edges = [(*edge, "exact", None) for edge in exact]
+        edges += [(*edge, "near", None) for edge in near]
+        edges += [(*edge, "near", "base@1") for edge in outside]
         random.Random(seed).shuffle(ids)
         random.Random(seed).shuffle(edges)
         self.documents = [
@@ -87,7 +91,13 @@ class Bench:
             write(
                 workspace,
                 "duplicates",
-                dict(zip(("doc_id", "twin_id", "kind"), zip(*part, strict=True), strict=True)),
+                dict(
+                    zip(
+                        ("doc_id", "twin_id", "kind", "twin_corpus"),
+                        zip(*part, strict=True),
+                        strict=True,
+                    )
+                ),
             )
             for part in (edges[k::parts] for k in range(parts))
             if part
@@ -110,9 +120,12 @@ def edges(texts):
 
 
 def all_pairs(texts, threshold, similarity="jaccard"):
+    """Count the similar pairs of which neither is a copy of the other."""
+    speaks = dict(true_edges(texts, 2.0)[0])
     return sum(
         plain_similarity(texts[one], texts[two], SHINGLING, similarity) >= threshold
         for one, two in itertools.combinations(texts, 2)
+        if speaks.get(one, one) != speaks.get(two, two)
     )
 
 
@@ -132,7 +145,7 @@ def test_what_was_not_found_is_missing_from_the_recall(texts, edges, tmp_path):
     speaks = dict(exact)
     kept = {frozenset(edge) for edge in near[::2]}
     found = sum(
-        len(pair := {speaks.get(one, one), speaks.get(two, two)}) == 1 or pair in kept
+        frozenset((speaks.get(one, one), speaks.get(two, two))) in kept
         for one, two in itertools.combinations(texts, 2)
     )
     assert rates["found_pairs"] == found
@@ -205,7 +218,7 @@ def test_what_was_measured_is_not_measured_again(texts, edges, tmp_path):
 
 
 def test_one_file_more_picks_from_that_file_only(texts, edges, tmp_path):
-    bench = Bench(tmp_path, texts, *edges, parts=6)
+    bench = Bench(tmp_path, texts, edges[0], [], parts=6)
     last = bench.documents.pop()
     bench.run(sample=10)
     bench.documents.append(last)
@@ -236,7 +249,64 @@ def test_documents_without_any_duplicates_measure_nothing_but_say_so(lab, tmp_pa
 
 
 def test_edges_to_documents_of_another_corpus_are_not_checked(texts, edges, tmp_path):
-    exact, _ = edges
-    rates = Bench(tmp_path, texts, exact, [(b"\xff" * 16, one) for one in list(texts)[:5]]).run()
+    exact, near = edges
+    # That corpus may have other texts under the ids of ours.
+    strangers = [(one, two) for (one, _), (_, two) in zip(near, near[200:], strict=False)]
+    rates = Bench(tmp_path, texts, exact, [], outside=strangers[:50]).run()
     assert rates["checked_edges"] == 0
     assert rates["precision"] is None
+    rates = Bench(tmp_path, texts, exact, near, outside=strangers[:50]).run()
+    assert rates["correct_edges"] == rates["checked_edges"] == 200
+
+
+def test_exact_copies_are_neither_sought_nor_found(lab, tmp_path):
+    texts = {}
+    for number in range(40):
+        for copy in (lab.text(number), lab.text(number).upper(), lab.text(number).title()):
+            texts[hashlib.blake2b(copy.encode(), digest_size=16).digest()] = copy
+    exact, _ = true_edges(texts, 2.0)
+    rates = Bench(tmp_path / "copies", texts, exact, []).run()
+    assert len(exact) == 80
+    assert (rates["true_pairs"], rates["recall"], rates["recall_low"]) == (0, None, None)
+    pairs = {}
+    for number in range(100, 120):
+        for text in (lab.text(number), lab.near(number)):
+            pairs[hashlib.blake2b(text.encode(), digest_size=16).digest()] = text
+    _, near = true_edges(pairs, 0.6)
+    rates = Bench(tmp_path / "both", texts | pairs, exact, near[:5]).run()
+    assert (rates["found_pairs"], rates["true_pairs"], rates["recall"]) == (5, 20, 0.25)
+
+
+def test_texts_are_compared_whole_or_as_the_shingling_says(lab, tmp_path, monkeypatch):
+    monkeypatch.setattr(measured, "SAMPLE_BYTES", 1 << 22)
+    shared = " ".join(lab.text(number, 1000) for number in range(3000, 3040))
+    ends = [" ".join(lab.text(n, 1000) for n in range(k, k + 80)) for k in (4000, 5000)]
+    texts = {bytes([k]) * 16: f"{shared} {end}" for k, end in enumerate(ends)}
+    bench = Bench(tmp_path, texts, [], [tuple(sorted(texts, reverse=True))])
+    assert all(len(text) > 500_000 for text in texts.values())
+    rates = bench.run(0.6)
+    assert (rates["true_pairs"], rates["correct_edges"], rates["checked_edges"]) == (0, 0, 1)
+    capped = MinHashScheme(
+        shingling=Shingling(width=3, max_document_bytes=len(shared)), bands=4, rows=2
+    )
+    monkeypatch.setitem(globals(), "SCHEME", capped)
+    rates = bench.run(0.6)
+    assert (rates["true_pairs"], rates["correct_edges"], rates["checked_edges"]) == (1, 1, 1)
+
+
+def test_pairs_of_a_crowd_count_as_found(lab, tmp_path):
+    words = lab.text(0, 200).split()
+    rows = [{"text": lab.text(1000 + number)} for number in range(20)]
+    rows += [
+        {"text": " ".join([*words[:100], f"serial{number}", *words[100:]])} for number in range(300)
+    ]
+    lab.jsonl(tmp_path / "a.jsonl", rows)
+    recipe = lab.recipe(tmp_path, deduplicate={"near": {"max_bucket": 20}})
+    outcome, _ = lab.run(recipe, tmp_path / "store")
+    manifest = outcome.manifests["deduplicate"]
+    assert manifest.tables["crowds"]
+    assert manifest.counts["near"] < 300 * 299 // 4
+    rates = manifest.info["measured"]
+    assert rates["true_pairs"] == 300 * 299 // 2
+    assert rates["recall"] > 0.99
+    assert rates["precision"] == 1.0

@@ -2,13 +2,15 @@
 
 import dataclasses
 import json
+import types
 from typing import Any
 
 import pytest
 
 from curate.corpus.manifest import Manifest
+from pipelines.console import show_outcome
 from pipelines.report import build_report, summary
-from pipelines.report.near import near_duplicates, told
+from pipelines.report.near import crowded, near_duplicates, told
 
 NEAR = {"shingle": "5 words", "bands": 16, "rows": 7, "threshold": 0.8, "similarity": "jaccard"}
 SHINGLING = {
@@ -57,7 +59,7 @@ def test_the_scheme_that_ran_is_told_not_the_one_that_was_asked() -> None:
         "Hashed by": "mix64 after the normaliser of preceptor",
         "Candidates": "14 bands x 8 rows = 112 permutations (affine32, seed 1)",
         "Verified by": "exact Jaccard of the shingle sets, at least 0.8",
-        "Long documents": "compared by their first 8.00 MB",
+        "Long documents": "looked for by their first 8.00 MB",
     }
     assert found["against"] == "base@3"
     assert found["s_curve"]["at_threshold"] == pytest.approx(0.9236, abs=1e-4)
@@ -104,6 +106,39 @@ def test_the_line_for_a_terminal_has_both_intervals() -> None:
         "verified; measured here: recall 85.0 % (82.0 % to 88.0 %), precision 100.0 % (98.2 % to "
         "100.0 %)"
     )
+
+
+def test_a_recall_of_nothing_is_told_as_nothing_to_measure() -> None:
+    none = dict.fromkeys(("recall", "recall_low", "recall_high"))
+    for more in ({}, dict.fromkeys(("precision", "precision_low", "precision_high"))):
+        found = near_duplicates(manifest(scheme=SCHEME, measured={**MEASURED, **none, **more}))
+        assert found is not None
+        line = told(found, {})
+        assert "; measured here: no recall (the sampled documents have no near-duplicates)" in line
+        assert ("precision 100.0 %" in line) == (not more)
+
+
+def test_documents_of_crowds_that_nobody_compared_are_told(
+    lab: Any, archive_store: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert crowded({}) is crowded({"crowded_unverified": 0}) is None
+    assert str(crowded({"crowded_unverified": 1})).startswith("1 document of large groups")
+    corpus = lab.open("tiny", store=str(archive_store))
+    made = {name: corpus.manifest(name) for name in ("deduplicate", "judge")}
+    for count in (0, 1234):
+        judged = dataclasses.replace(
+            made["judge"], counts={**made["judge"].counts, "crowded_unverified": count}
+        )
+        corpus._manifests["judge"] = judged
+        for alerts in (summary(corpus)["alerts"], build_report(corpus).data["alerts"]):
+            told_of = [one for one in alerts if "deduplicate.near.max_bucket" in one["text"]]
+            assert len(told_of) == (count > 0)
+        outcome = types.SimpleNamespace(
+            manifests={"judge": judged}, version=None, seconds=1.0, executed=1, published=False
+        )
+        show_outcome(outcome, str(archive_store))
+        line = "warning: 1,234 documents of large groups of similar ones could not be compared"
+        assert (line in capsys.readouterr().out) == (count > 0)
 
 
 def _opened(lab: Any, store: Any, **changes: Any) -> Any:
