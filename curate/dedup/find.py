@@ -8,7 +8,7 @@
 ([[0, 2]], [1.0])
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -92,7 +92,8 @@ def near_duplicates(
     candidates = candidate_pairs(found.keys, eligible, max_bucket)
     wanted, local = np.unique(candidates.pairs, return_inverse=True)
     chosen = texts.take(pa.array(wanted))
-    shingles, offsets = shingle_sets(chosen, scheme.shingling)
+    whole = replace(scheme.shingling, max_document_bytes=0)  # who goes is decided by all of it
+    shingles, offsets = shingle_sets(chosen, whole)
     score = similarity(local.reshape(-1, 2), shingles, offsets, kind)
     verified = score >= threshold
     return Edges(

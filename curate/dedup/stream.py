@@ -14,7 +14,7 @@ import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -360,9 +360,10 @@ def _shingle(
     threads: int,
 ) -> I64:
     """Write the shingle sets of the wanted rows, and return their offsets [n + 1]."""
+    whole = replace(scheme.shingling, max_document_bytes=0)  # who goes is decided by all of it
 
     def one(row: int, texts: Any, begin: int, end: int) -> tuple[U64, I64]:
-        return shingle_sets(texts.take(pa.array(wanted[begin:end] - row)), scheme.shingling)
+        return shingle_sets(texts.take(pa.array(wanted[begin:end] - row)), whole)
 
     def work() -> Iterator[Callable[[], tuple[U64, I64]]]:
         for row, texts in read_texts(inputs, text):

@@ -343,6 +343,16 @@ def test_a_giant_document_is_capped_and_told(lab, tmp_path):
     assert corpus.manifest("deduplicate").info["scheme"]["shingling"]["max_document_bytes"] == 5000
 
 
+def test_giants_with_one_beginning_and_two_ends_both_stay(lab, tmp_path):
+    start = " ".join(lab.text(i, 400) for i in range(4))
+    rows = [{"id": f"{i}", "text": f"{start} {lab.text(50 + i, 2000)}"} for i in range(2)]
+    lab.jsonl(tmp_path / "a.jsonl", [*rows, *({"text": lab.text(i)} for i in range(90, 110))])
+    near = {"max_document_bytes": 5000, "sample": 0}
+    corpus = _run(lab, tmp_path, deduplicate={"near": near})
+    counts = corpus.manifest("deduplicate").counts
+    assert (counts["capped_documents"], counts["candidates"], counts["near"]) == (2, 1, 0)
+
+
 @pytest.mark.parametrize(
     ("name", "bands", "rows"), [("datatrove", 14, 8), ("nemo", 20, 13), ("dolma3", 26, 11)]
 )
