@@ -367,7 +367,7 @@ def test_cuts_of_another_revision_of_the_text_are_refused(lab, base):
     of = corpus.manifest("deduplicate").info["cut_documents"]
     assert of == [0, 1]
     with pytest.raises(IntegrityError, match="cuts lines from documents that .* lacks"):
-        list(tokenize._cut_batches(storage, documents[1], cuts[0], []))
+        list(tokenize.cut_batches(storage, documents[1], cuts[0], []))
     raw = corpus.shards("raw")[0]  # the lines end in CR LF there: other texts
     with pytest.raises(IntegrityError, match="another revision of the text"):
-        list(tokenize._cut_batches(storage, raw, cuts[0], []))
+        list(tokenize.cut_batches(storage, raw, cuts[0], []))
