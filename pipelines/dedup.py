@@ -52,6 +52,9 @@ def dedup(
     ] = False,
 ) -> None:
     """Remove exact and verified near-duplicates from Parquet files, without a store or a recipe."""
+    import gc
+
+    gc.disable()  # arrays only, and the collector's looks at numba's import cost a tenth of a second
     from curate.dedup.minhash import MinHashScheme
     from curate.dedup.stream import deduplicate_files
     from curate.kernels.shingles import Shingling

@@ -143,7 +143,11 @@ def write_rows(inputs: Sequence[Path], folder: Path, kept: npt.NDArray[np.bool_]
             schema = pa.schema([_field_without_views(field) for field in old], old.metadata)
             has_views = schema != old
             with pq.ParquetWriter(
-                folder / path.name, schema, compression="zstd", compression_level=1
+                folder / path.name,
+                schema,
+                compression="zstd",
+                compression_level=1,
+                write_statistics=False,  # of long texts, which nobody filters by
             ) as writer:
                 waiting: list[Any] = []
                 for batch in file.iter_batches(batch_size=BATCH_ROWS):
