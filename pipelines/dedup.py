@@ -54,7 +54,7 @@ def dedup(
     """Remove exact and verified near-duplicates from Parquet files, without a store or a recipe."""
     import gc
 
-    gc.disable()  # arrays only, and the collector's looks at numba's import cost a tenth of a second
+    gc.disable()  # there are arrays only; looking at what numba imports costs a tenth of a second
     from curate.dedup.minhash import MinHashScheme
     from curate.dedup.stream import deduplicate_files
     from curate.kernels.shingles import Shingling
