@@ -1,5 +1,6 @@
 """`preceptor dedup`: Parquet files in, Parquet files without duplicates out; no store needed."""
 
+import gc
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -52,8 +53,6 @@ def dedup(
     ] = False,
 ) -> None:
     """Remove exact and verified near-duplicates from Parquet files, without a store or a recipe."""
-    import gc
-
     gc.disable()  # there are arrays only; looking at what numba imports costs a tenth of a second
     from curate.dedup.minhash import MinHashScheme
     from curate.dedup.stream import deduplicate_files
@@ -79,6 +78,8 @@ def dedup(
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; nothing was written\n")
         raise SystemExit(_INTERRUPTED) from None
+    finally:
+        gc.enable()
     more = ""
     if found.without_text:
         more += f"; {found.without_text:,} rows without text stay"
