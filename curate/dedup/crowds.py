@@ -16,13 +16,15 @@ that follow. The result is that of the cover over all true edges, at a cost of (
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from curate.dedup.clusters import components
+from curate.dedup.survivors import Edges, survivors
 
-__all__ = ["Crowds", "group_crowds"]
+__all__ = ["Crowds", "group_crowds", "survivors_of_crowds"]
 
 I64 = npt.NDArray[np.int64]
 F64 = npt.NDArray[np.float64]
@@ -87,6 +89,42 @@ class Crowds:
                 if kept[rest[good]].any():
                     break  # who is kept has changed: the cover comes first
         return np.concatenate(pairs), np.concatenate(scores)
+
+
+def survivors_of_crowds(
+    crowds: Crowds, rank: I64, standing: Mask, edges: Edges, *, immune: Mask, **options: Any
+) -> tuple[Mask, Mask, I64, I64, F64]:
+    """Choose survivors as `survivors` does, verifying crowds as far as that needs it.
+
+    Args:
+        crowds: members stand for their exact classes.
+        rank, standing, edges, immune, options: see `survivors`.
+
+    Returns:
+        exact_duplicate, near_duplicate and kept_by of `survivors`, and the edges that were found on
+        the way: pairs [m, 2] and their similarity.
+    """
+    classes = components(len(rank), edges.exact)
+    wanted = rank + np.where(immune, 0, len(rank))  # who must stay comes first
+    place = np.full(len(rank), 2 * len(rank), dtype=np.int64)
+    np.minimum.at(place, classes[standing], wanted[standing])
+    order = np.where(place < 2 * len(rank), place, -1)[classes]
+    found = [np.empty((0, 2), dtype=np.int64)]
+    scores = [np.empty(0)]
+    while True:
+        exact, near, kept_by = survivors(rank, standing, edges, immune=immune, **options)
+        kept = np.zeros(len(rank), dtype=bool)
+        kept[classes[standing & (kept_by < 0)]] = True
+        pairs, score = crowds.more(kept[classes], order)
+        if not len(pairs):
+            return exact, near, kept_by, np.concatenate(found), np.concatenate(scores)
+        found.append(pairs)
+        scores.append(score)
+        edges = Edges(
+            exact=edges.exact,
+            near=np.concatenate([edges.near, pairs]),
+            jaccard=np.concatenate([edges.jaccard, score]),
+        )
 
 
 def group_crowds(bucket: npt.NDArray[np.uint64], member: I64) -> list[I64]:

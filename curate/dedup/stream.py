@@ -27,13 +27,12 @@ import pyarrow.parquet as pq
 from curate.corpus.errors import InputError
 from curate.corpus.identity import ids_to_numpy
 from curate.dedup.candidates import Buckets, buckets, hub_pairs, unique_pairs
-from curate.dedup.clusters import components
-from curate.dedup.crowds import Crowds, group_crowds
+from curate.dedup.crowds import Crowds, group_crowds, survivors_of_crowds
 from curate.dedup.exact import normalised_hashes
 from curate.dedup.files import check_inputs, read_texts, whole_folder, write_rows
 from curate.dedup.minhash import MinHashScheme, sketch
 from curate.dedup.runs import Range, ranges
-from curate.dedup.survivors import Edges, survivors
+from curate.dedup.survivors import Edges
 from curate.dedup.verify import similarity
 from curate.kernels.shingles import shingle_sets
 
@@ -163,27 +162,14 @@ def _survivors(sizes: I64, edges: Edges, crowds: Crowds) -> tuple[Mask, Mask, Ed
     rank = np.empty(num_docs, dtype=np.int64)
     rank[np.lexsort((np.arange(num_docs), -sizes))] = np.arange(num_docs)
     standing = np.ones(num_docs, dtype=bool)
-    # A crowd knows a class by its first member; the most wanted member speaks for it.
-    classes = components(num_docs, edges.exact)
-    order = np.full(num_docs, num_docs, dtype=np.int64)
-    np.minimum.at(order, classes, rank)
-    order = order[classes]
-    while True:
-        is_exact, is_near, _ = survivors(rank, standing, edges)
-        kept = np.zeros(num_docs, dtype=bool)
-        kept[classes[~(is_exact | is_near)]] = True
-        pairs, jaccard = crowds.more(kept[classes], order)
-        if not len(pairs):
-            break
-        edges = Edges(
-            exact=edges.exact,
-            near=np.concatenate([edges.near, np.sort(pairs, axis=1)]),
-            jaccard=np.concatenate([edges.jaccard, jaccard]),
-        )
+    is_exact, is_near, _, pairs, jaccard = survivors_of_crowds(
+        crowds, rank, standing, edges, immune=~standing
+    )
+    pairs = np.concatenate([edges.near, np.sort(pairs, axis=1)])
+    jaccard = np.concatenate([edges.jaccard, jaccard])
     # A crowd meets some pairs that its hubs gave before.
-    _, first = np.unique(edges.near[:, 0] * num_docs + edges.near[:, 1], return_index=True)
-    edges = Edges(exact=edges.exact, near=edges.near[first], jaccard=edges.jaccard[first])
-    return is_exact, is_near, edges
+    _, first = np.unique(pairs[:, 0] * num_docs + pairs[:, 1], return_index=True)
+    return is_exact, is_near, Edges(exact=edges.exact, near=pairs[first], jaccard=jaccard[first])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from curate.dedup.candidates import Buckets, buckets, distinct, hub_pairs, uniqu
 from curate.dedup.runs import Range, read_rows, slices, sorted_run
 from curate.kernels.mix import fmix64
 from pipelines.passes.base import Parts, Workspace
-from pipelines.passes.sketching import _schema, big_endian
+from pipelines.passes.sketching import big_endian, run_schema
 
 __all__ = [
     "Layout",
@@ -31,11 +31,11 @@ __all__ = [
     "write_run",
 ]
 
-MASK = _schema(bits=pa.uint8())
-PAIRS = _schema(key=pa.uint64(), left=pa.int64(), right=pa.int64())
-POSITIONS = _schema(key=pa.uint64())
-CROWDS = _schema(bucket=pa.uint64(), position=pa.int64(), doc_id=pa.binary(16))
-EDGES = _schema(
+MASK = run_schema(bits=pa.uint8())
+PAIRS = run_schema(key=pa.uint64(), left=pa.int64(), right=pa.int64())
+POSITIONS = run_schema(key=pa.uint64())
+CROWDS = run_schema(bucket=pa.uint64(), position=pa.int64(), doc_id=pa.binary(16))
+EDGES = run_schema(
     key=pa.uint64(),  # the twin's id, first half; edges are written in the order of (twin, doc)
     twin_low=pa.uint64(),
     doc_high=pa.uint64(),
@@ -229,7 +229,6 @@ def near_range(
     large = groups.only(crowded)
     tables: dict[str, list[Shard]] = {}
     touched: list[np.ndarray] = []
-    num_pairs = 0
     with workspace.writer("pairs", PAIRS, kind="arrow") as writer:
         blocks: Iterator[Any] = groups.only(~crowded).pair_blocks()
         if level == 2:
@@ -240,7 +239,6 @@ def near_range(
         for left, right in blocks:
             own = left < layout.num_own  # left < right: then neither is
             left, right = left[own], right[own]
-            num_pairs += left.size
             key = fmix64(left.astype(np.uint64))
             writer.write(sorted_run({"key": key, "left": left, "right": right}))
             touched.append(distinct(np.concatenate([left, right])))

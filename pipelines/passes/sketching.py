@@ -22,23 +22,22 @@ from pipelines.passes.base import Parts, Workspace
 
 __all__ = ["shingle_shard", "sketch_crowded", "sketch_shard"]
 
-I64 = np.ndarray
 
-
-def _schema(**columns: Any) -> Any:
+def run_schema(**columns: Any) -> Any:
+    """Return a schema of columns without nulls."""
     return pa.schema([pa.field(name, dtype, nullable=False) for name, dtype in columns.items()])
 
 
-SKETCHES = _schema(doc_id=pa.binary(16))
-EXACT_RUNS = _schema(
+SKETCHES = run_schema(doc_id=pa.binary(16))
+EXACT_RUNS = run_schema(
     key=pa.uint64(), low=pa.uint64(), id_high=pa.uint64(), id_low=pa.uint64(), row=pa.uint32()
 )
-BAND_RUNS = _schema(key=pa.uint64(), row=pa.uint32())
-SHINGLES = _schema(key=pa.uint64(), size=pa.int32(), values=pa.large_list(pa.uint64()))
+BAND_RUNS = run_schema(key=pa.uint64(), row=pa.uint32())
+SHINGLES = run_schema(key=pa.uint64(), size=pa.int32(), values=pa.large_list(pa.uint64()))
 
 _RUN_ROWS = 1 << 19  # sorted in memory at a time
 _BATCH_ROWS = 4096
-_FLUSH_SHINGLES = 4 << 20
+_SLICE_BYTES = 4 << 20
 
 
 class _Runs:
@@ -172,7 +171,7 @@ def _pieces(texts: Any, shingling: Shingling) -> Iterator[tuple[int, np.ndarray,
     begin = 0
     while begin < len(texts):
         done = int(total[begin - 1]) if begin else 0
-        end = max(begin + 1, int(np.searchsorted(total, done + _FLUSH_SHINGLES, side="right")))
+        end = max(begin + 1, int(np.searchsorted(total, done + _SLICE_BYTES, side="right")))
         values, offsets = shingle_sets(texts.slice(begin, end - begin), shingling)
         yield begin, values, offsets
         begin = end

@@ -11,8 +11,8 @@ import pyarrow as pa
 from curate.corpus.schema import SCHEMAS
 from curate.corpus.shard import Shard, read_shard
 from curate.dedup.clusters import components
-from curate.dedup.crowds import Crowds, group_crowds
-from curate.dedup.survivors import Edges, survivors
+from curate.dedup.crowds import Crowds, group_crowds, survivors_of_crowds
+from curate.dedup.survivors import Edges
 from curate.rules.order import parse_order
 from curate.signals.registry import available_columns
 from pipelines.passes.base import Workspace
@@ -137,7 +137,6 @@ def survive(
     names = frame["source"].unique().sort()
     source = np.full(len(rank), -1, dtype=np.int64)
     source[:num_own] = ordinals(names, frame["source"])
-    classes = components(len(rank), edges.exact)
     near = settings["near"]
     sets = ShingleSets(shards=tuple(evidence["shingles"]), rows=tuple(settings["rows"]))
 
@@ -146,25 +145,9 @@ def survive(
         return scores(workspace, sets, a, b, near["similarity"], _MAX_BYTES)
 
     crowds = Crowds(twins.crowds, score, near["threshold"] if near else 1.0)
-    order = _class_order(classes, rank + np.where(spared, 0, len(rank)), standing)
-    demanded, found = [np.empty((0, 2), dtype=np.int64)], [np.empty(0)]
-    while True:
-        exact, close, kept_by = survivors(
-            rank, standing, edges, source=source, scope=settings["scope"], immune=spared
-        )
-        kept = np.zeros(len(rank), dtype=bool)
-        kept[classes[standing & (kept_by < 0)]] = True
-        pairs, similar = crowds.more(kept[classes], order[classes])
-        if not len(pairs):
-            break
-        demanded.append(pairs)
-        found.append(similar)
-        edges = Edges(
-            exact=edges.exact,
-            near=np.concatenate([edges.near, pairs]),
-            jaccard=np.concatenate([edges.jaccard, similar]),
-        )
-    pairs, similar = np.concatenate(demanded), np.concatenate(found)
+    exact, close, kept_by, pairs, similar = survivors_of_crowds(
+        crowds, rank, standing, edges, immune=spared, source=source, scope=settings["scope"]
+    )
     ours = pairs[:, 1] < num_own  # two documents of another corpus stay anyway
     return Survival(
         exact=exact[:num_own],
@@ -174,15 +157,6 @@ def survive(
         jaccard=similar[ours],
         unreached=crowds.unreached,
     )
-
-
-def _class_order(classes: np.ndarray, wanted: np.ndarray, standing: np.ndarray) -> np.ndarray:
-    """Return for each class the place of its most wanted standing document, -1 for none."""
-    nobody = wanted.max(initial=0) + 1
-    order = np.full(len(wanted), nobody, dtype=np.int64)
-    np.minimum.at(order, classes[standing], wanted[standing])
-    order[order == nobody] = -1
-    return order
 
 
 def joined_labels(labels: np.ndarray, ids: pl.Series, pairs: np.ndarray) -> np.ndarray:

@@ -16,11 +16,11 @@ from curate.dedup.runs import Range, lookup, slices
 from curate.dedup.verify import similarity
 from pipelines.passes.base import Parts, Workspace
 from pipelines.passes.joining import EDGES, Layout, by_shard, to_ids, write_run
-from pipelines.passes.sketching import _schema
+from pipelines.passes.sketching import run_schema
 
 __all__ = ["ShingleSets", "find_clusters", "scores", "verify_range", "write_range"]
 
-CLUSTERS = _schema(key=pa.uint64(), id_high=pa.uint64(), id_low=pa.uint64(), size=pa.int64())
+CLUSTERS = run_schema(key=pa.uint64(), id_high=pa.uint64(), id_low=pa.uint64(), size=pa.int64())
 
 _PAIRS_AT_ONCE = 1 << 16
 
