@@ -3,16 +3,16 @@
 import contextlib
 import functools
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from curate.corpus.errors import InputError, IntegrityError, UnreadableFileError, one_of
 from curate.corpus.manifest import Manifest
-from curate.readers.base import InputFile
+from curate.readers.base import InputFile, settings_of
 from curate.readers.discover import expand, open_stream
-from curate.readers.registry import reader_for
+from curate.readers.registry import reader_for, reader_named
 from curate.rules.order import parse_order
 from curate.signals.registry import available_columns
 from pipelines.engine import Engine, SerialEngine
@@ -29,6 +29,7 @@ from pipelines.passes import (
 )
 from pipelines.passes.base import Context, Event, PendingError
 from pipelines.recipe import Recipe, load_recipe
+from pipelines.sections import Source
 from pipelines.store import Store, Version
 
 __all__ = ["PASSES", "Outcome", "PassPlan", "plan", "preflight", "run", "run_pass"]
@@ -85,7 +86,11 @@ def _about(what: str) -> Iterator[None]:
 
 
 def _look_at_columns(
-    file: InputFile, format: str | None, columns: Mapping[str, Any] | None, delimiter: str | None
+    file: InputFile,
+    format: str | None,
+    columns: Mapping[str, Any] | None,
+    delimiter: str | None,
+    options: Mapping[str, Any],
 ) -> None:
     """Read the first records: a column that is not there is told now and not after hours.
 
@@ -98,11 +103,18 @@ def _look_at_columns(
         "columns": columns or {},
         "delimiter": delimiter,
         "max_document_bytes": _PEEK_BYTES,
+        "options": options,
     }
     opener = functools.partial(open_stream, file, compression, None)
     batches = reader.read(reader.split(file, _PEEK_BYTES)[0], opener, settings)
     with contextlib.suppress(UnreadableFileError):
         next(batches, None)
+
+
+def _check_options(files: Sequence[InputFile], source: Source) -> None:
+    """Refuse an option that a format of the source does not have."""
+    for name in sorted({reader_for(file.path, source.format)[0].name for file in files}):
+        settings_of(reader_named(name).options, {"options": source.options})
 
 
 def preflight(recipe: Recipe, store: Store) -> None:
@@ -121,7 +133,10 @@ def preflight(recipe: Recipe, store: Store) -> None:
         with _about(f"source {source.name!r}"):
             files = expand(source.paths, recipe.base, source.format)
             if files:
-                _look_at_columns(files[0], source.format, source.columns, source.delimiter)
+                _check_options(files, source)
+                _look_at_columns(
+                    files[0], source.format, source.columns, source.delimiter, source.options
+                )
         for file in files:
             packed = reader_for(file.path, source.format)[1] is not None or file.path.endswith(
                 (".parquet", ".arrow", ".feather")
@@ -131,7 +146,7 @@ def preflight(recipe: Recipe, store: Store) -> None:
         with _about(f"benchmark {benchmark.name!r}"):
             for file in expand(benchmark.paths, recipe.base, benchmark.format):
                 columns = {"text": benchmark.columns}
-                _look_at_columns(file, benchmark.format, columns, benchmark.delimiter)
+                _look_at_columns(file, benchmark.format, columns, benchmark.delimiter, {})
     if recipe.tokenize.tokenizer.path is not None:
         tokenize.read_tokenizer(recipe.tokenize.tokenizer, recipe.base)
     budget = recipe.mix.budget_tokens

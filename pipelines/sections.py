@@ -9,9 +9,11 @@ import re
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from curate.corpus.errors import did_you_mean
+from pipelines.evidence import Benchmark, Clean, Decontaminate, Measure, Rules
+from pipelines.section import Name, Paths, Section, Share
 
 __all__ = [
     "Benchmark",
@@ -26,16 +28,6 @@ __all__ = [
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 _MAX_SHINGLE = 100
-
-
-class Section(BaseModel):
-    """A mapping of the recipe: unknown keys are errors, values are not coerced."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True)
-
-
-def _as_list(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
 
 
 def _shingle(value: Any) -> Any:
@@ -69,12 +61,6 @@ def _budget(value: Any) -> Any:
     return value
 
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
-Path_ = Annotated[str, Field(min_length=1, max_length=4000)]
-Paths = Annotated[list[Path_], BeforeValidator(_as_list), Field(min_length=1)]
-Share = Annotated[float, Field(ge=0, le=1)]
-
-
 class Source(Section):
     """One source of documents."""
 
@@ -83,15 +69,20 @@ class Source(Section):
     format: str | None = Field(None, description="a reader's name; by default from the suffix")
     license: str | None = Field(None, description="SPDX id for documents that state none")
     columns: dict[str, str | list[str] | None] | None = Field(
-        None, description="text, key, url, license -> column"
+        None, description="text, key, url, license, timestamp -> column"
     )
     delimiter: str | None = Field(None, min_length=1, max_length=1, description="CSV delimiter")
+    options: dict[str, str | bool | int | float] = Field(
+        default_factory=dict, description="what the format offers; `preceptor list readers`"
+    )
 
     @model_validator(mode="after")
     def _known_columns(self) -> "Source":
         for name in self.columns or {}:
-            if name not in ("text", "key", "url", "license"):
-                raise ValueError(f"columns maps text, key, url and license, not {name!r}")
+            if name not in ("text", "key", "url", "license", "timestamp"):
+                raise ValueError(
+                    f"columns maps text, key, url, license and timestamp, not {name!r}"
+                )
         return self
 
 
@@ -106,55 +97,6 @@ class Collect(Section):
     bad_records: Share = Field(
         1.0, description="share of a source's records that may be quarantined"
     )
-
-
-class RepeatedLines(Section):
-    """Lines that stand in many documents, cut from all when they are tokenized or exported.
-
-    A document of such lines alone stays, as an empty text; `documents_emptied` counts them.
-    """
-
-    above: int = Field(
-        10, ge=1, description="documents, duplicates counting once, in which a line may stand"
-    )
-    min_characters: int = Field(
-        20, ge=1, description="letters and digits; lines with fewer are never cut"
-    )
-    numbers: Literal["keep", "zero"] = Field(
-        "keep", description="zero: lines that differ in their numbers only are the same"
-    )
-    exempt: list[str] = Field(default_factory=list, description="sources that lose no lines")
-    source_loss: Share | None = Field(
-        0.5, description="stop when a source would lose more of its text; null: never"
-    )
-
-
-class Clean(Section):
-    """Text revisions, applied to every document."""
-
-    unicode: Literal["NFC", "NFKC", "none"] = "NFC"
-    control: bool = Field(True, description="remove control characters, unify line ends")
-    repeated_lines: RepeatedLines | None = Field(
-        None, description="boilerplate that many documents share; null: none is looked for"
-    )
-
-    @property
-    def revisions(self) -> dict[str, Any]:
-        """What the pass `clean` does: all but the repeated lines, which need the whole corpus."""
-        return self.model_dump(mode="json", exclude={"repeated_lines"})
-
-
-class Rules(Section):
-    """What a document must satisfy to be kept."""
-
-    use: list[str] = Field(default_factory=list, description="presets")
-    add: dict[Name, str] = Field(
-        default_factory=dict, description="name -> KEEP predicate in SQL over signals"
-    )
-    exempt: dict[str, list[str]] = Field(
-        default_factory=dict, description="source -> presets or rules it need not satisfy"
-    )
-    on_null: Literal["keep", "drop", "refuse"] = "refuse"
 
 
 class Near(Section):
@@ -229,41 +171,6 @@ class Deduplicate(Section):
     guardrails: Guardrails = Field(default_factory=Guardrails)
 
 
-class Benchmark(Section):
-    """A test set the corpus must not contain."""
-
-    name: Name
-    paths: Paths
-    columns: Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)] = Field(
-        default_factory=lambda: ["text"]
-    )
-    format: str | None = None
-    delimiter: str | None = Field(None, min_length=1, max_length=1)
-
-
-class Ngram(Section):
-    """Word n-gram overlap with an item."""
-
-    words: int = Field(13, ge=3, le=64)
-    overlap: float = Field(
-        0.5, gt=0, le=1, description="share of the item's n-grams found in the document"
-    )
-
-
-class Method(Section):
-    """How contamination is recognised."""
-
-    ngram: Ngram = Field(default_factory=Ngram)
-
-
-class Decontaminate(Section):
-    """Against which test sets, how, and what to do."""
-
-    against: list[Benchmark] = Field(default_factory=list)
-    method: Method = Field(default_factory=Method)
-    action: Literal["drop", "mark"] = "drop"
-
-
 class Split(Section):
     """Shares held out, by duplicate cluster."""
 
@@ -321,6 +228,7 @@ class Recipe(Section):
     sources: list[Source] = Field(min_length=1)
     collect: Collect = Field(default_factory=Collect)
     clean: Clean = Field(default_factory=Clean)
+    measure: Measure = Field(default_factory=Measure)
     rules: Rules = Field(default_factory=Rules)
     deduplicate: Deduplicate = Field(default_factory=Deduplicate)
     decontaminate: Decontaminate = Field(default_factory=Decontaminate)

@@ -50,6 +50,7 @@ SCHEMAS: dict[str, Any] = {
             _required("text", pa.large_string()),
             pa.field("url", pa.string()),
             pa.field("license", pa.string()),
+            pa.field("timestamp", pa.string()),  # ISO 8601 in UTC
             _required("path", pa.string()),
             _required("position", pa.int64()),
             pa.field("meta", pa.string()),

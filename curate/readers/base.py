@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import pyarrow as pa
 
-from curate.corpus.errors import InputError
+from curate.corpus.errors import InputError, one_of
 
 __all__ = [
     "MAX_DOCUMENT_BYTES",
@@ -22,11 +22,13 @@ __all__ = [
     "Batch",
     "InputFile",
     "Opener",
+    "Option",
     "Reader",
     "Reject",
     "Slice",
     "max_document_bytes",
     "rejected",
+    "settings_of",
     "whole_file",
 ]
 
@@ -36,6 +38,7 @@ RECORDS = pa.schema(
         pa.field("key", pa.string()),  # the record's own key; null: identity comes from the content
         pa.field("url", pa.string()),
         pa.field("license", pa.string()),
+        pa.field("timestamp", pa.string()),  # ISO 8601 in UTC, as the source states it
         pa.field("position", pa.int64(), nullable=False),  # record number, or byte offset of line
         pa.field("meta", pa.string()),  # JSON object of the columns that are not mapped
     ]
@@ -44,14 +47,28 @@ RECORDS = pa.schema(
 # Why a record is refused: a closed vocabulary, so that counts by reason can be compared.
 REASONS = frozenset(
     {
+        "encrypted",
+        "expands_too_much",
+        "http_status",
         "invalid_csv",
+        "invalid_html",
         "invalid_json",
+        "invalid_mail",
+        "invalid_media",
+        "invalid_notebook",
+        "invalid_pdf",
+        "invalid_tar",
         "invalid_utf8",
+        "invalid_warc",
+        "invalid_xml",
+        "mismatch",
         "no_text",
         "not_an_object",
+        "not_text",
         "outside_root",
         "text_not_string",
         "too_large",
+        "truncated",
         "unreadable",
         "wrong_number_of_fields",
     }
@@ -113,6 +130,21 @@ class Batch:
 Opener = Callable[[], IO[bytes]]
 
 
+@dataclass(frozen=True, slots=True)
+class Option:
+    """Something a recipe may say about a source's format, under `options:`.
+
+    Attributes:
+        default: the value when the recipe says nothing; its type is the type of every value.
+        description: one line for people.
+        choices: all values there are; None: any value of the type.
+    """
+
+    default: str | bool | int | float
+    description: str
+    choices: tuple[Any, ...] | None = None
+
+
 def whole_file(file: InputFile, max_bytes: int) -> list[Slice]:
     """Split nothing: the format can only be read from its first byte."""
     return [Slice(file)]
@@ -131,6 +163,7 @@ class Reader:
         streams: the bytes can be read front to back, hence also inside .gz, .zst, .bz2, .xz.
         expand: (names in `paths:`) -> files, for a format whose paths are no file names.
         peek: (opener, file, options) -> the first record as a mapping, None if there is none.
+        options: what a recipe's `options:` may set; `settings_of` reads it.
     """
 
     name: str
@@ -141,6 +174,7 @@ class Reader:
     streams: bool = True
     expand: Callable[[Sequence[str]], list[InputFile]] | None = None
     peek: Callable[[Opener, InputFile, Mapping[str, Any]], Mapping[str, Any] | None] | None = None
+    options: Mapping[str, Option] = field(default_factory=dict)
 
 
 def rejected(position: int, reason: str, detail: str) -> Reject:
@@ -157,4 +191,36 @@ def max_document_bytes(options: Mapping[str, Any]) -> int:
         return MAX_DOCUMENT_BYTES
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise InputError(f"max_document_bytes is {value!r}; give a whole number of bytes above 0.")
+    return value
+
+
+def settings_of(known: Mapping[str, Option], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a source's `options:` with the defaults filled in.
+
+    >>> settings_of({"links": Option(False, "keep links")}, {"options": {"links": True}})
+    {'links': True}
+
+    Raises:
+        InputError: an option that the format does not have, or a value of another type.
+    """
+    given = options.get("options") or {}
+    for name in given:
+        if name not in known:
+            raise InputError(
+                one_of("option", str(name), known)
+                if known
+                else f"options: {name!r} is given, but this format has no options; remove it"
+            )
+    return {name: _setting(name, option, given) for name, option in known.items()}
+
+
+def _setting(name: str, option: Option, given: Mapping[str, Any]) -> Any:
+    value = given.get(name, option.default)
+    wanted = type(option.default)
+    if wanted is float and type(value) is int:
+        value = float(value)
+    if type(value) is not wanted:
+        raise InputError(f"options: {name} is {value!r}; write it as {option.default!r}")
+    if option.choices is not None and value not in option.choices:
+        raise InputError(f"options: {one_of(name, str(value), map(str, option.choices))}")
     return value

@@ -55,10 +55,10 @@ class Builder:
 
     def take(self) -> Batch:
         """Return what was collected and start anew."""
-        text, key, url, license_, meta = zip(*self._rows, strict=True) if self._rows else [()] * 5
-        arrays = [text, key, url, license_, self._positions, meta]
+        columns = zip(*self._rows, strict=True) if self._rows else [()] * len(Row._fields)
+        arrays = dict(zip(Row._fields, columns, strict=True)) | {"position": self._positions}
         batch = pa.RecordBatch.from_arrays(
-            [pa.array(a, field.type) for a, field in zip(arrays, RECORDS, strict=True)],
+            [pa.array(arrays[field.name], field.type) for field in RECORDS],
             schema=RECORDS,
         )
         taken = Batch(batch, self._rejects)

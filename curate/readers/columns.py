@@ -8,18 +8,30 @@ the defaults `text`, `id`, `url`, `license` apply when it says nothing, and only
 """
 
 import datetime
+import email.utils
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 from curate.corpus.errors import InputError, did_you_mean, one_of
 
-__all__ = ["Columns", "Problem", "Row", "as_json", "map_record", "scalar_text", "text_of"]
+__all__ = [
+    "Columns",
+    "Problem",
+    "Row",
+    "as_json",
+    "as_timestamp",
+    "map_record",
+    "scalar_text",
+    "text_of",
+]
 
-_FIELDS = ("text", "key", "url", "license", "meta")
+_SINGLE = ("key", "url", "license", "timestamp")
+_LONGEST_DATE = 64
+_FIELDS = ("text", "key", "url", "license", "timestamp", "meta")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +41,7 @@ class Columns:
     Attributes:
         text: the text column, or several whose parts are joined with one newline.
         joined: the recipe gave a list, so null parts are skipped and numbers become text.
-        key, url, license: column names; None: there is none.
+        key, url, license, timestamp: column names; None: there is none.
         meta: the columns that go to `meta`; None: all that are not mapped.
         named: the columns that the recipe itself names, which therefore must exist.
     """
@@ -39,6 +51,7 @@ class Columns:
     key: str | None = "id"
     url: str | None = "url"
     license: str | None = "license"
+    timestamp: str | None = "timestamp"
     meta: tuple[str, ...] | None = None
     named: frozenset[str] = frozenset({"text"})
 
@@ -62,7 +75,7 @@ class Columns:
         texts = tuple(text) if joined else (text,)
         if not texts or not all(isinstance(name, str) and name for name in texts):
             raise InputError(f"columns.text is {text!r}; give a column name or a list of them.")
-        single = {name: given[name] for name in ("key", "url", "license") if name in given}
+        single = {name: given[name] for name in _SINGLE if name in given}
         for name, column in single.items():
             if column is not None and not (isinstance(column, str) and column):
                 raise InputError(f"columns.{name} is {column!r}; give a column name, or null.")
@@ -101,7 +114,8 @@ class Columns:
     @cached_property
     def mapped(self) -> frozenset[str]:
         """The columns that a field of the document takes."""
-        return frozenset([*self.text, *filter(None, (self.key, self.url, self.license))])
+        single = (self.key, self.url, self.license, self.timestamp)
+        return frozenset([*self.text, *filter(None, single)])
 
     def meta_of(self, names: Collection[str]) -> list[str]:
         """Return the columns among `names` that go to meta, sorted."""
@@ -191,21 +205,69 @@ def text_of(columns: Columns, record: Mapping[str, Any]) -> str | Problem:
     return "\n".join(parts) or Problem("no_text", f"nothing in {', '.join(columns.text)}")
 
 
-Row = tuple[str, str | None, str | None, str | None, str | None]
+class Row(NamedTuple):
+    """A document as a reader gives it; see RECORDS for the fields."""
+
+    text: str
+    key: str | None = None
+    url: str | None = None
+    license: str | None = None
+    timestamp: str | None = None
+    meta: str | None = None
+
+
+def as_timestamp(value: object) -> str | None:
+    """Return a date or time as ISO 8601 in UTC, to the second; None if it is none.
+
+    A time without a zone is taken as UTC, a date as its midnight.
+
+    >>> as_timestamp("2020-01-02T03:04:05+01:00"), as_timestamp("Thu, 02 Jan 2020 03:04:05 GMT")
+    ('2020-01-02T02:04:05Z', '2020-01-02T03:04:05Z')
+    """
+    moment: datetime.datetime | None = None
+    if isinstance(value, datetime.datetime):
+        moment = value
+    elif isinstance(value, datetime.date):
+        moment = datetime.datetime(value.year, value.month, value.day)
+    elif isinstance(value, str) and 8 <= len(value) <= _LONGEST_DATE:
+        moment = _moment(value.strip())
+    if moment is None:
+        return None
+    try:
+        zoned = moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
+        return zoned.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ").rjust(20, "0")
+    except (OverflowError, ValueError):  # the year 1 east of Greenwich
+        return None
+
+
+def _moment(text: str) -> datetime.datetime | None:
+    try:
+        return datetime.datetime.fromisoformat(text)
+    except ValueError:
+        pass
+    try:
+        return email.utils.parsedate_to_datetime(text)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
 
 
 def map_record(columns: Columns, record: dict[str, Any]) -> Row | Problem:
-    """Map one record to (text, key, url, license, meta), or say why it cannot be."""
+    """Map one record to a row, or say why it cannot be."""
     text = text_of(columns, record)
     if isinstance(text, Problem):
         return text
     try:
         rest = {name: record[name] for name in columns.meta_of(record)}
-        return (
+        stated = record.get(columns.timestamp) if columns.timestamp else None
+        timestamp = as_timestamp(stated)
+        if timestamp is None and stated is not None and columns.meta is None:
+            rest[str(columns.timestamp)] = stated  # what cannot be read as a time is not lost
+        return Row(
             text,
             scalar_text(record.get(columns.key)) if columns.key else None,
             scalar_text(record.get(columns.url)) if columns.url else None,
             scalar_text(record.get(columns.license)) if columns.license else None,
+            timestamp,
             as_json(rest) if rest else None,
         )
     except TypeError:

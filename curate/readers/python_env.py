@@ -38,7 +38,7 @@ from curate.readers.base import (
     whole_file,
 )
 from curate.readers.batches import Builder
-from curate.readers.columns import Problem, as_json
+from curate.readers.columns import Problem, Row, as_json
 from curate.readers.whole import decoded, read_document
 
 __all__ = ["READER"]
@@ -233,13 +233,8 @@ def _readme(part: Slice, opener: Opener, options: Mapping[str, Any]) -> Batch:
     meta = {"content_type": message.get("Description-Content-Type")}
     label = part.file.path.split("/")[1]
     builder = Builder()
-    row = (
-        text,
-        part.file.key,
-        None,
-        _license_of(label),
-        as_json(meta) if any(meta.values()) else None,
-    )
+    told = as_json(meta) if any(meta.values()) else None
+    row = Row(text, part.file.key, license=_license_of(label), meta=told)
     builder.row(0, row, 0)
     return builder.take()
 
@@ -253,7 +248,7 @@ def _topics(opener: Opener) -> Batch:
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):
             topics = ast.literal_eval(node.value)
             for number, name in enumerate(sorted(topics)):
-                row = (topics[name], f"topics/{name}", None, _STDLIB_LICENSE, None)
+                row = Row(topics[name], f"topics/{name}", license=_STDLIB_LICENSE)
                 builder.row(number, row, 0)
     assert builder, f"no topics in pydoc_data of Python {sys.version}"
     return builder.take()

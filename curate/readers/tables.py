@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from curate.corpus.errors import InputError, UnreadableFileError
 from curate.readers.base import RECORDS, Batch, Reject, rejected
-from curate.readers.columns import Columns, Problem, as_json, scalar_text, text_of
+from curate.readers.columns import Columns, Problem, as_json, as_timestamp, scalar_text, text_of
 
 __all__ = ["check_schema", "convert", "first_record"]
 
@@ -99,12 +99,11 @@ def convert(
             ("license", columns.license),
         )
     }
-    meta = _meta(batch, columns.meta_of(names), rejects, where)
+    fields["timestamp"], unread = _timestamps(batch, columns, rejects, where)
+    meta = _meta(batch, columns.meta_of(names), unread, rejects, where)
     positions = pa.array(np.arange(position, position + batch.num_rows, dtype=np.int64))
-    whole = pa.RecordBatch.from_arrays(
-        [text, fields["key"], fields["url"], fields["license"], positions, meta],
-        names=RECORDS.names,
-    )
+    fields |= {"text": text, "position": positions, "meta": meta}
+    whole = pa.RecordBatch.from_arrays([fields[name] for name in RECORDS.names], RECORDS.names)
     if rejects.why:
         whole = whole.filter(rejects.keep())
     refused: list[Reject] = [
@@ -185,13 +184,42 @@ def _scalars(column: pa.Array, name: str, rejects: _Rejects, where: str) -> pa.A
     return pa.array([scalar_text(value) for value in values], pa.string())
 
 
-def _meta(batch: pa.RecordBatch, names: list[str], rejects: _Rejects, where: str) -> pa.Array:
-    if not names:
+def _timestamps(
+    batch: pa.RecordBatch, columns: Columns, rejects: _Rejects, where: str
+) -> tuple[pa.Array, dict[int, dict[str, Any]]]:
+    """Return the times, and for each row whose value is none, what goes to meta instead."""
+    name = columns.timestamp
+    if name is None or name not in batch.schema.names:
+        return pa.nulls(batch.num_rows, pa.string()), {}
+    values = _values(batch.column(name), name, rejects, where)
+    times = [as_timestamp(value) for value in values]
+    unread = {
+        row: {name: value}
+        for row, (value, time) in enumerate(zip(values, times, strict=True))
+        if time is None and value is not None and columns.meta is None
+    }
+    return pa.array(times, pa.string()), unread
+
+
+def _meta(
+    batch: pa.RecordBatch,
+    names: list[str],
+    more: dict[int, dict[str, Any]],
+    rejects: _Rejects,
+    where: str,
+) -> pa.Array:
+    if not names and not more:
         return pa.nulls(batch.num_rows, pa.string())
     lists = [_values(batch.column(name), name, rejects, where) for name in names]
+    rows = zip(*lists, strict=True) if names else [()] * batch.num_rows
     # JSON objects are made one by one anyway; orjson writes some two million small ones a second.
     return pa.array(
-        [as_json(dict(zip(names, row, strict=True))) for row in zip(*lists, strict=True)],
+        [
+            as_json(dict(zip(names, row, strict=True)) | more.get(number, {}))
+            if names or number in more
+            else None
+            for number, row in enumerate(rows)
+        ],
         pa.string(),
     )
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from curate.readers.base import Batch, Opener, Slice, max_document_bytes
 from curate.readers.batches import Builder
-from curate.readers.columns import Problem, as_json
+from curate.readers.columns import Problem, Row, as_json
 
 __all__ = ["decoded", "read_document"]
 
@@ -46,5 +46,6 @@ def read_document(
     if isinstance(text, Problem):
         builder.reject(0, text.reason, text.detail)
     else:
-        builder.row(0, (text, part.file.key, None, license, as_json(meta) if meta else None), 0)
+        told = as_json(meta) if meta else None
+        builder.row(0, Row(text, part.file.key, license=license, meta=told), 0)
     yield builder.take()

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 
@@ -23,6 +24,8 @@ __all__ = [
     "WORD",
     "Family",
     "Signal",
+    "columns_table",
+    "nulls_of",
     "ratio",
     "text_frame",
     "to_table",
@@ -54,13 +57,49 @@ class Family:
     Attributes:
         name: the module's name.
         signals: name -> Signal, in column order.
-        measure: pa.LargeStringArray [n] -> pa.Table [n rows, one column per signal]; row-wise,
-            deterministic, all null for a null text. It is given slices of bounded size.
+        measure: one array per name in `reads`, [n] each -> pa.Table [n rows, one column per
+            signal]; row-wise, deterministic, all null for a null text. It is given slices of
+            bounded size.
+        reads: columns of the documents: `text` (large_string); url, license, path, meta, key,
+            source or timestamp (string); text_hash (binary(16)).
+        default: measured in every run; else only when a rule or `keep:` reads one of its signals,
+            or the recipe names it under `measure.families`.
+        needs: packages (names on PyPI) whose versions shape the numbers beside the code; what is
+            measured with another version is measured again.
     """
 
     name: str
     signals: Mapping[str, Signal]
-    measure: Callable[[Any], Any]
+    measure: Callable[..., Any]
+    reads: tuple[str, ...] = ("text",)
+    default: bool = True
+    needs: tuple[str, ...] = ()
+
+
+def nulls_of(texts: Any) -> Any:
+    """Return a numpy mask of the null texts, bool [n]."""
+    return texts.is_null().to_numpy(zero_copy_only=False)
+
+
+def columns_table(
+    columns: Mapping[str, Any], signals: Mapping[str, Signal], null: Any = None
+) -> Any:
+    """Return numpy columns as a table of the signals, in order and with their declared types.
+
+    Args:
+        columns: name -> array [n] of numbers or strings; NaN becomes null.
+        signals: what is declared.
+        null: bool [n], rows that are all null.
+    """
+    arrays = []
+    for name, signal in signals.items():
+        values = columns[name]
+        mask = None if null is None else null.copy()
+        if values.dtype.kind == "f":
+            missing = ~np.isfinite(values)
+            mask = missing if mask is None else mask | missing
+        arrays.append(pa.array(values, signal.dtype, mask=mask))
+    return pa.table(arrays, names=list(signals))
 
 
 def text_frame(texts: Any) -> pl.DataFrame:

@@ -250,6 +250,7 @@ def _batches(
     settings = {
         "columns": source["columns"] or {},
         "delimiter": source["delimiter"],
+        "options": source["options"],
         "max_document_bytes": options["max_document_bytes"],
     }
     opener = functools.partial(open_stream, piece.file, compression, None)
@@ -295,6 +296,7 @@ def _documents(source: Mapping[str, Any], piece: Slice, records: Any) -> Any:
         "text": records.column("text"),
         "url": records.column("url"),
         "license": licenses,
+        "timestamp": records.column("timestamp"),
         "path": pa.array([piece.file.path] * rows, pa.string()),
         "position": records.column("position"),
         "meta": records.column("meta"),

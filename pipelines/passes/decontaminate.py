@@ -15,6 +15,7 @@ from curate.corpus.shard import Shard, iter_batches, read_shard
 from curate.readers.discover import expand, open_stream
 from curate.readers.registry import reader_for
 from pipelines.digest import code_digest
+from pipelines.evidence import Benchmark
 from pipelines.passes.base import (
     Context,
     PartJob,
@@ -26,7 +27,6 @@ from pipelines.passes.base import (
     run_parts,
     tables_of,
 )
-from pipelines.sections import Benchmark
 
 __all__ = ["build_index", "match_shard", "run"]
 

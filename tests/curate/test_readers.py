@@ -236,6 +236,7 @@ def test_keys_urls_and_licences_become_text_and_the_rest_meta():
             "key": "7",
             "url": "http://x",
             "license": '["MIT","BSD"]',
+            "timestamp": None,
             "position": 0,
             "meta": '{"a":"e","z":[1,{"a":true,"b":null}]}',
         }

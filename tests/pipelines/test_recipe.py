@@ -76,7 +76,7 @@ WRONG: dict[str, tuple[str, str]] = {
     "empty path": (source(paths=[""]), "at least 1 character"),
     "path number": (source(paths=[1]), "valid string"),
     "path surrogate": ('name: x\nsources: [{name: a, paths: ["\\ud800"]}]\n', "unicode"),
-    "column": (source(columns={"txt": "b"}), "columns maps text, key, url and license"),
+    "column": (source(columns={"txt": "b"}), "columns maps text, key, url, license and timestamp"),
     "delimiter": (source(delimiter="||"), "at most 1 character"),
     "split": (BASE + "split: {validation: 0.5, test: 0.5}\n", "nothing to train on"),
     "cap": (BASE + "mix: {repeat_cap: 0}\n", "`mix.repeat_cap`"),
