@@ -7,12 +7,15 @@ TORCH ?= $(shell cat $(VENV)/.torch 2>/dev/null || echo cpu)
 # Asked for the CPU build only when pip, configured as it is, does not find that build by itself.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
+# Test files at a time. What starts Prefect's server runs by itself: its time limits are the wall's.
+JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check install -qq -c constraints.txt
 TORCH_VERSION = $(shell sed -n 's/^torch==//p' constraints.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-train-only demo test check bench bench-dedup bench-scale wheel torch clean
+.PHONY: help setup setup-train-only demo test check bench bench-dedup bench-scale bench-rules bench-signals bench-contamination wheel torch clean
 
 help:
 	@echo "make TARGET, where TARGET is one of"
@@ -60,7 +63,8 @@ demo: setup ## Curate a real corpus, write its report, train a small model on it
 	@$(BIN)/preceptor demo
 
 test: setup ## Run the tests, then the checks
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not prefect"
+	$(BIN)/python -m pytest -m prefect
 	@$(MAKE) --no-print-directory check
 
 check: setup ## Lint, format, types and import directions
@@ -77,6 +81,15 @@ bench-dedup: setup ## Compare near-duplicate removal with other tools (ARGS=--qu
 
 bench-scale: setup ## Measure how deduplication grows with documents and workers (half an hour, 10 GB)
 	$(BIN)/python tests/bench/scale.py $(ARGS)
+
+bench-signals: setup ## Compare signals, decontamination and whole runs with other tools (ARGS=--quick)
+	$(BIN)/python tests/bench/signals/run.py $(ARGS)
+
+bench-rules: setup ## Compare the rule presets with their references (ARGS=--record renews the golden files)
+	$(BIN)/python tests/bench/rules/run.py $(ARGS)
+
+bench-contamination: setup ## Plant test items, edited or not, and count what each method finds
+	$(BIN)/python tests/bench/contamination.py $(ARGS)
 
 wheel: setup ## Build the wheel into dist/
 	$(BIN)/python -m build --wheel

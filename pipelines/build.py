@@ -15,6 +15,7 @@ from curate.readers.discover import expand, open_stream
 from curate.readers.registry import reader_for, reader_named
 from curate.rules.order import parse_order
 from curate.signals.registry import available_columns
+from pipelines.demanded import check_measures
 from pipelines.engine import Engine, SerialEngine
 from pipelines.passes import (
     clean,
@@ -28,6 +29,7 @@ from pipelines.passes import (
     tokenize,
 )
 from pipelines.passes.base import Context, Event, PendingError
+from pipelines.passes.canaries import asked_canaries
 from pipelines.recipe import Recipe, load_recipe
 from pipelines.sections import Source
 from pipelines.store import Store, Version
@@ -125,9 +127,10 @@ def preflight(recipe: Recipe, store: Store) -> None:
             a corpus to compare against that is not there, a budget that the input cannot hold, a
             tokenizer that cannot be read.
     """
-    judge.rules_of(recipe)
+    asked_canaries(judge.rules_of(recipe), recipe.rules.canaries)
+    check_measures(recipe)
     deduplicate.outside_version(store, recipe)
-    parse_order(recipe.deduplicate.keep, available_columns())
+    parse_order(recipe.deduplicate.keep, available_columns(recipe.measure.asked))
     most = 0
     for source in recipe.sources:
         with _about(f"source {source.name!r}"):

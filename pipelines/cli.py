@@ -8,9 +8,11 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from curate.corpus.errors import InputError, IntegrityError
+from pipelines.asking import compare_rules, overlap
 from pipelines.dedup import dedup
 from pipelines.options import (
     STORE,
+    AllowOption,
     CorpusArgument,
     CorpusOption,
     DaskOption,
@@ -20,6 +22,7 @@ from pipelines.options import (
     StoreOption,
     WorkersOption,
 )
+from pipelines.teaching import classify
 
 app = typer.Typer(
     name="preceptor",
@@ -118,12 +121,13 @@ def run(
     dask: DaskOption = None,
     set_: SetOption = None,
     limit: LimitOption = None,
+    allow: AllowOption = None,
     until: Annotated[
         str | None, typer.Option("--until", help="Stop after this pass; no version is made.")
     ] = None,
     refit: Annotated[
         bool,
-        typer.Option("--refit", help="Train the tokenizer again instead of using the pinned one."),
+        typer.Option("--refit", help="Fit the tokenizer and the signals' models again."),
     ] = False,
 ) -> None:
     """Curate a corpus: from raw data to a version in the store."""
@@ -143,6 +147,7 @@ def run(
             observe=watch.observe,
             overrides=_overrides(set_),
             limit=limit,
+            allow=allow or (),
         )
     show_outcome(outcome, store)
 
@@ -167,12 +172,14 @@ def plan(
     store: StoreOption = STORE,
     set_: SetOption = None,
     limit: LimitOption = None,
+    allow: AllowOption = None,
 ) -> None:
     """Say what a run would do and what is already done."""
     from pipelines.build import plan as look
     from pipelines.console import show_plan
 
-    show_plan(look(recipe, store=store, overrides=_overrides(set_), limit=limit))
+    overrides = _overrides(set_)
+    show_plan(look(recipe, store=store, overrides=overrides, limit=limit, allow=allow or ()))
 
 
 @app.command("list", epilog="Examples: preceptor list; preceptor list signals")
@@ -293,6 +300,22 @@ def train(
     from pipelines.training import load_config, prepare_run
 
     show_training(prepare_run(open_corpus(corpus, store=store), load_config(config), runs))
+
+
+app.command(
+    "compare-rules",
+    epilog="Example: preceptor compare-rules gopher_quality@datatrove gopher_quality@dolma "
+    "--corpus demo",
+)(compare_rules)
+
+
+app.command(epilog="Example: preceptor overlap demo archive@3")(overlap)
+
+
+app.command(
+    epilog="Example: preceptor classify demo --good good.txt --bad-where 'NOT kept' "
+    "--name quality --out models/quality.arrow"
+)(classify)
 
 
 app.command(epilog="Example: preceptor dedup crawl/*.parquet --out crawl-unique")(dedup)

@@ -21,6 +21,8 @@ from pipelines.paths import shown
 
 __all__ = [
     "Watch",
+    "console",
+    "new_table",
     "plain",
     "say",
     "show",
@@ -129,7 +131,7 @@ class Watch:
             )
 
 
-def _table(*columns: tuple[str, str], title: str | None = None) -> Table:
+def new_table(*columns: tuple[str, str], title: str | None = None) -> Table:
     """Return an empty table; columns are (name, `left`, `right` or, if it may wrap, `prose`)."""
     made = Table(
         title=title,
@@ -187,7 +189,7 @@ def _warn_of_crowds(manifests: Mapping[str, Any]) -> None:
 
 def show_summary(facts: Mapping[str, Any]) -> None:
     """Print the small numbers of a corpus: per source, reasons, mixture, duplicates."""
-    table = _table(
+    table = new_table(
         ("source", "left"),
         ("documents", "right"),
         ("quarantined", "right"),
@@ -215,7 +217,7 @@ def show_summary(facts: Mapping[str, Any]) -> None:
     show(table)
     reasons = [row for row in facts["reasons"] if row["documents"]]
     if reasons:
-        told = _table(
+        told = new_table(
             ("why documents were dropped", "left"), ("documents", "right"), ("~tokens", "right")
         )
         for row in sorted(reasons, key=lambda row: -row["documents"])[:12]:
@@ -238,7 +240,7 @@ def _percent(share: float | None) -> str:
 
 def show_plan(plans: Sequence[Any]) -> None:
     """Print what a run would do."""
-    table = _table(("pass", "left"), ("state", "left"))
+    table = new_table(("pass", "left"), ("state", "left"))
     for plan in plans:
         state = {
             "done": "done",
@@ -252,7 +254,7 @@ def show_plan(plans: Sequence[Any]) -> None:
 def show_findings(findings: Sequence[Any]) -> bool:
     """Print a check-up; return whether there is a problem."""
     marks = {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "problem": "[red]problem[/]"}
-    table = _table(("check", "left"), ("", "left"), ("found", "prose"))
+    table = new_table(("check", "left"), ("", "left"), ("found", "prose"))
     for finding in findings:
         detail = (
             finding.detail

@@ -26,6 +26,7 @@ _BEGINNING = 400  # characters of another document
 
 TABLES: dict[str, tuple[str, str]] = {  # people's name -> (pass, table)
     "documents": ("clean", "documents"),
+    "revisions": ("clean", "revisions"),
     "raw": ("collect", "documents"),
     "quarantine": ("collect", "quarantine"),
     "signals": ("measure", "signals"),
@@ -88,15 +89,44 @@ class Corpus:
             frame = pl.DataFrame(
                 pl.from_arrow(pa.concat_tables([read_shard(storage, s) for s in shards]))
             ).lazy()
+        if name == "raw":
+            frame = self._masked(frame)
         if not hex_ids:
             return frame
         binary = [column for column, dtype in frame.collect_schema().items() if dtype == pl.Binary]
         return frame.with_columns(pl.col(column).bin.encode("hex") for column in binary)
 
+    def _masked(self, frame: pl.LazyFrame) -> pl.LazyFrame:
+        """Hide in raw texts what the recipe redacts: it is stored, and never shown."""
+        settings = self.manifest("clean").settings
+        if not settings.get("redact"):
+            return frame
+
+        def hide(rows: pl.Series) -> pl.Series:
+            from curate.cleaning.masking import masked
+
+            return masked(rows.struct.field("text"), settings, rows.struct.field("source"))
+
+        def hide_field(rows: pl.Series) -> pl.Series:
+            from curate.cleaning.fields import hide_field as hidden
+
+            name = rows.struct.fields[0]
+            field, sources = rows.struct.field(name), rows.struct.field("source")
+            return hidden(name, field, settings["redact"], sources)
+
+        columns = {"text": hide, "url": hide_field, "meta": hide_field}
+        return frame.with_columns(
+            pl.struct(name, "source")
+            .map_batches(function, pl.String, is_elementwise=True)
+            .alias(name)
+            for name, function in columns.items()
+        )
+
     @staticmethod
     def _empty_schema(name: str) -> Any:
         from curate.corpus.schema import SCHEMAS
 
+        name = "documents" if name == "raw" else name
         schema = SCHEMAS.get(name.partition("_")[0])
         if schema is None:
             return {"doc_id": pl.Binary}
@@ -164,6 +194,7 @@ def why(corpus: Corpus, doc_id: str) -> dict[str, Any]:
         "doc_id": doc_id,
         "document": document,
         "raw_text": raw["text"] if raw["text_hash"] != document["text_hash"] else None,
+        "cleaning": _cleaning(corpus, document, raw),
         "verdict": {
             **verdict,
             "margins": json.loads(verdict["margins"]) if verdict["margins"] else {},
@@ -183,6 +214,28 @@ def why(corpus: Corpus, doc_id: str) -> dict[str, Any]:
     if verdict["kept"]:
         life |= _place(corpus, doc_id, verdict["split"])
     return life
+
+
+def _cleaning(
+    corpus: Corpus, document: Mapping[str, Any], raw: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """Return what each step did to a text, and the words that changed; None if none did.
+
+    What was redacted is hidden in the raw text too (`Corpus.table`).
+    """
+    if raw["text_hash"] == document["text_hash"]:
+        return None
+    from curate.cleaning.clean import steps
+
+    known = steps()
+    told = [
+        {
+            **{name: row[name] for name in ("step", "kind", "count")},
+            "counted": known[row["step"]].counted if row["step"] in known else "changes",
+        }
+        for row in corpus.rows("revisions", document["doc_id"])
+    ]
+    return {"steps": told, "diff": word_diff(raw["text"], document["text"]).to_dict()}
 
 
 def _twins(

@@ -20,11 +20,15 @@ _OURS = ("curate", "pipelines.passes")
 _MACHINERY = ("pipelines.passes.base", "pipelines.passes.modules")
 _LIBRARIES = {
     "datasketch": "datasketch",
+    "fastwarc": "FastWARC",
+    "ftfy": "ftfy",
     "numba": "numba",
     "numpy": "numpy",
     "orjson": "orjson",
     "polars": "polars",
     "pyarrow": "pyarrow",
+    "pypdf": "pypdf",
+    "resiliparse": "Resiliparse",
     "scipy": "scipy",
     "tokenizers": "tokenizers",
     "xxhash": "xxhash",
@@ -99,5 +103,12 @@ def code_digest(*modules: str) -> str:
     ours, libraries = reached(*modules)
     return fingerprint(
         *(f"{name}:{fingerprint(_source(name)[0])}" for name in ours),
-        *(f"{name}=={importlib.metadata.version(_LIBRARIES[name])}" for name in libraries),
+        *(f"{name}=={_version(_LIBRARIES[name])}" for name in libraries),
     )
+
+
+def _version(distribution: str) -> str:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:  # an extra that nobody has asked for
+        return "absent"

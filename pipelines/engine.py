@@ -269,6 +269,9 @@ class DaskEngine(FuturesEngine):
                 "distributed.nanny.pre-spawn-environ": {**_WORKER_ENV},
                 "distributed.worker.multiprocessing-method": "spawn",
                 "distributed.logging.distributed": "error",
+                # It samples our frames from another thread, where the objects of some libraries
+                # (an HTML tree) must not be let go.
+                "distributed.worker.profile.enabled": False,
             }
             with (
                 dask.config.set(settings),

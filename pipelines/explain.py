@@ -3,12 +3,16 @@
 import json
 from typing import Any
 
+import polars as pl
 from rich.markup import escape
 from rich.padding import Padding
 from rich.text import Text
 
-from pipelines.console import _table, console, plain, say, show
+from curate.contamination.methods import required
+from curate.contamination.thresholds import enough
+from pipelines.console import console, new_table, plain, say, show
 from pipelines.corpus import MAX_COMPARED, Corpus, open_corpus, why
+from pipelines.testitems import item_texts
 from pipelines.worddiff import MARKS
 
 __all__ = ["explain"]
@@ -18,6 +22,8 @@ _INDENT = 14
 _MOST_HUNKS, _FEW_HUNKS = 12, 3  # of the document that is kept instead, and of any other
 _COLOURS = {"same": "", "removed": "red", "added": "green"}
 _SHOWN_LINES = 10
+_SHOWN_HITS, _SHOWN_PIECES = 10, 3
+_OUTCOMES = {"drop": "dropped for it", "cut": "the span is not tokenized", "mark": "only marked"}
 
 
 def explain(name: str, doc_id: str, *, store: str, as_json: bool = False) -> None:
@@ -35,11 +41,7 @@ def explain(name: str, doc_id: str, *, store: str, as_json: bool = False) -> Non
         if document[field]:
             _fact(field, document[field])
     _fact("text", _excerpt(document["text"]))
-    raw = life["raw_text"]
-    _fact(
-        "cleaning",
-        "the text is as it was read" if raw is None else f"changed; it began: {_excerpt(raw, 120)}",
-    )
+    _cleaning(life["cleaning"])
     _verdict(corpus, life)
     _evidence(corpus, life)
     _cut_lines(life["cut_lines"])
@@ -52,6 +54,35 @@ def _fact(name: str, text: str) -> None:
 
 def _excerpt(text: str, limit: int = _EXCERPT) -> str:
     return plain(" ".join(text[: 2 * limit].split()), limit) + f"  ({len(text):,} characters)"
+
+
+def _cleaning(cleaning: dict[str, Any] | None) -> None:
+    """Tell what the steps of `clean` did to the text, and show the words that changed."""
+    if cleaning is None:
+        _fact("cleaning", "the text is as it was read")
+        return
+    steps: dict[str, list[str]] = {}
+    for row in cleaning["steps"]:
+        # A step without kinds says what it counts; one that counts texts has nothing to say.
+        named = f"{row['kind']} {row['count']:,}" if row["kind"] else ""
+        counted = "" if row["counted"] == "texts" else f"{row['count']:,} {row['counted']}"
+        steps.setdefault(row["step"], []).append(named.replace("_", " ") or counted)
+    told = [f"{step}: {', '.join(counts)}".removesuffix(": ") for step, counts in steps.items()]
+    _fact("cleaning", "; ".join(told) or "changed")
+    diff = cleaning["diff"]
+    if not diff["places"]:
+        _fact("", "no word differs, only blanks, line ends or marks inside of words")
+        return
+    _fact(
+        "",
+        f"{_count(diff['removed_words'], 'word')} [-as read-], {diff['added_words']:,} "
+        f"{{+as cleaned+}}, in {_count(diff['places'], 'place')}",
+    )
+    for hunk in diff["hunks"][:_FEW_HUNKS]:
+        _show_hunk(hunk)
+    hidden = diff["hidden_places"] + len(diff["hunks"][_FEW_HUNKS:])
+    if hidden:
+        _fact("", "  ... `--json` has more")
 
 
 def _verdict(corpus: Corpus, life: dict[str, Any]) -> None:
@@ -69,7 +100,7 @@ def _verdict(corpus: Corpus, life: dict[str, Any]) -> None:
         )
         _fact("", f"{jaccard}{kept['other_id']} speaks for it{_place(corpus, other)}{begins}")
         _difference(kept, _MOST_HUNKS)
-    table = _table(
+    table = new_table(
         ("rule", "left"),
         ("keeps documents with", "prose"),
         ("this one", "prose"),
@@ -90,7 +121,7 @@ def _verdict(corpus: Corpus, life: dict[str, Any]) -> None:
         shown = "" if margin is None else _number(margin)
         table.add_row(
             escape(reason.removeprefix("rule:")),
-            escape(rule["keep"]),
+            escape(rule.get("overrides", {}).get(verdict["source"], rule["keep"])),
             escape(values),
             shown,
             outcome,
@@ -135,17 +166,38 @@ def _evidence(corpus: Corpus, life: dict[str, Any]) -> None:
             _fact("", f"... and {len(edges) - MAX_COMPARED} more; `--json` lists them all")
     else:
         _fact("duplicates", "none")
-    for hit in life["contamination"]:
-        text = life["document"]["text"].encode()[
-            hit["span_start"] : hit["span_start"] + hit["span_length"]
-        ]
+    _contamination(corpus, life)
+
+
+def _contamination(corpus: Corpus, life: dict[str, Any]) -> None:
+    """Tell each item found: how, how much, what it leads to, and both texts."""
+    hits = life["contamination"]
+    if not hits:
+        _fact("contamination", "none found")
+        return
+    settings = corpus.manifest("judge").settings["contamination"]
+    counts = enough(pl.DataFrame(hits), settings["thresholds"])
+    texts = item_texts(corpus, [(hit["benchmark"], hit["item"]) for hit in hits[:_SHOWN_HITS]])
+    data = life["document"]["text"].encode()
+    for hit, strong in zip(hits[:_SHOWN_HITS], counts, strict=False):
+        threshold = settings["thresholds"].get(hit["method"], 1.0)
+        needed = float(required(threshold, hit["strictness"]))
+        outcome = _OUTCOMES[settings["actions"].get(hit["benchmark"], "mark")]
+        told = outcome if strong else f"weaker than {needed:.2f}, no consequence"
         _fact(
             "contamination",
-            f"{hit['benchmark']} item {hit['item']}, overlap {hit['overlap']:.2f}: "
-            f"{_excerpt(text.decode(errors='replace'), 160)}",
+            f"{hit['benchmark']} item {hit['item']}, {hit['method']} {hit['overlap']:.2f}: {told}",
         )
-    if not life["contamination"]:
-        _fact("contamination", "none found")
+        for piece in hit["spans"][:_SHOWN_PIECES]:
+            found = data[piece["start"] : piece["start"] + piece["length"]]
+            _fact("", f"here: {_excerpt(found.decode(errors='replace'), 160)}")
+        if len(hit["spans"]) > _SHOWN_PIECES:
+            _fact("", f"... and {_count(len(hit['spans']) - _SHOWN_PIECES, 'more piece')}")
+        item = texts.get((hit["benchmark"], hit["item"]))
+        if item is not None:
+            _fact("", f"item: {_excerpt(item, 160)}")
+    if len(hits) > _SHOWN_HITS:
+        _fact("", f"... and {len(hits) - _SHOWN_HITS} more; `--json` lists them all")
 
 
 def _cut_lines(lines: list[dict[str, Any]]) -> None:

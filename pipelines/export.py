@@ -1,7 +1,7 @@
 """Export: the kept documents of a corpus in a format other people read.
 
-Their text is what is tokenized: without the lines that are repeated across documents, if the recipe
-asked for that.
+Their text is what is tokenized: without the lines that are repeated across documents and the spans
+that hold test items, if the recipe asked for that.
 """
 
 import json
@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from curate.corpus.errors import InputError, one_of
 from curate.corpus.shard import read_shard
 from pipelines.corpus import Corpus
-from pipelines.passes.tokenize import cut_batches, shard_cuts
+from pipelines.passes.tokenize import cut_batches, document_cuts
 
 __all__ = ["FORMATS", "export"]
 
@@ -52,7 +52,8 @@ def _parquet(corpus: Corpus, folder: Path) -> dict[str, int]:
     """One file per shard and split, `data/train-00000-of-00004.parquet`."""
     storage = corpus.store.storage
     documents, verdicts = corpus.shards("documents"), corpus.shards("verdicts")
-    cuts = shard_cuts(corpus.manifest("deduplicate"), len(documents))
+    deduplicated, tokenized = corpus.manifest("deduplicate"), corpus.manifest("tokenize")
+    cuts = document_cuts(deduplicated, tokenized, len(documents))
     counts = {"documents": 0, "files": 0}
     (folder / "data").mkdir()
     for split in ("train", "validation", "test"):

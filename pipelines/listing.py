@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.markup import escape
 
 from curate.corpus.errors import one_of
-from pipelines.console import _table, plain, say
+from pipelines.console import new_table, plain, say
 from pipelines.console import show as show_table
 from pipelines.store import Store
 
@@ -37,7 +37,7 @@ def _corpora(store: str) -> None:
     if not names:
         say(f"the store {store} holds no corpus yet; `preceptor demo` makes one")
         return
-    table = _table(
+    table = new_table(
         ("corpus", "left"),
         ("documents", "right"),
         ("kept", "right"),
@@ -71,21 +71,39 @@ def _readers(store: str) -> None:
     del store
     from curate.readers.registry import readers
 
-    table = _table(("reader", "left"), ("suffixes", "prose"))
+    table = new_table(("reader", "left"), ("suffixes", "prose"), ("options", "prose"))
     for name, reader in sorted(readers().items()):
-        table.add_row(name, " ".join(reader.suffixes) or "(by format: only)")
+        told = "; ".join(
+            f"{option}: {_written(known.default)}, {known.description}"
+            for option, known in reader.options.items()
+        )
+        table.add_row(name, " ".join(reader.suffixes) or "(by format: only)", escape(told))
     show_table(table)
     say("line and CSV formats may be compressed: .gz .zst .bz2 .xz")
 
 
+def _written(value: object) -> str:
+    """Return a default as YAML has it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def _signals(store: str) -> None:
     del store
-    from curate.signals.registry import available_signals
+    from curate.signals.registry import families, makers
 
-    table = _table(("signal", "left"), ("type", "left"), ("what it is", "prose"))
-    for name, signal in available_signals().items():
-        table.add_row(name, str(signal.dtype), escape(signal.description))
+    table = new_table(
+        ("signal", "left"), ("type", "left"), ("what it is", "prose"), ("family", "left")
+    )
+    for family in sorted(families().values(), key=lambda family: not family.default):
+        for name, signal in family.signals.items():
+            mark = "" if family.default else " *"
+            told = escape(signal.description)
+            table.add_row(name, str(signal.dtype), told, f"{family.name}{mark}")
+    for maker in makers().values():
+        table.add_row(escape(maker.columns), "", escape(maker.description), f"{maker.name} **")
     show_table(table)
+    say("*  measured where a rule or `keep:` reads it, or `measure: {families: [NAME]}` asks")
+    say("** made by what the recipe says under `measure: {NAME: ...}`")
 
 
 def _rules(store: str) -> None:
@@ -94,11 +112,12 @@ def _rules(store: str) -> None:
 
     for name in preset_names():
         preset = load_preset(name)
-        table = _table((name, "left"), ("keeps documents with", "prose"))
+        table = new_table((name, "left"), ("keeps documents with", "prose"))
         for rule, body in preset.rules.items():
             table.add_row(rule, escape(body.keep))
         show_table(table)
-        say(f"{preset.reference}\n")
+        say(f"reference: {preset.reference}")
+        say(f"dialect: {preset.dialect}\n")
 
 
 def _objectives(store: str) -> None:
@@ -108,7 +127,7 @@ def _objectives(store: str) -> None:
     assert spec is not None, "train is one of our packages"
     assert spec.submodule_search_locations, "train is a package"
     folder = Path(spec.submodule_search_locations[0]) / "objectives"
-    table = _table(("objective", "left"), ("what it is", "prose"))
+    table = new_table(("objective", "left"), ("what it is", "prose"))
     for module in pkgutil.iter_modules([str(folder)]):
         tree = ast.parse((folder / f"{module.name}.py").read_text(encoding="utf-8"))
         named = any(

@@ -10,6 +10,7 @@ from curate.corpus.errors import InputError
 
 __all__ = [
     "STORE",
+    "AllowOption",
     "CorpusArgument",
     "CorpusOption",
     "DaskOption",
@@ -69,6 +70,14 @@ LimitOption = Annotated[
 CorpusOption = Annotated[
     str,
     typer.Option("--corpus", help="NAME or NAME@VERSION.", metavar="CORPUS", callback=_corpus_name),
+]
+AllowOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow",
+        help="Let the recipe run this function of your own as a signal. Repeatable.",
+        metavar="MODULE:FUNCTION",
+    ),
 ]
 DaskOption = Annotated[
     str | None,

@@ -5,7 +5,7 @@ paths are relative to the recipe's file.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,6 @@ NOT_BUILT = {
     "checks": "data tests",
     "schema": "image, audio and pair corpora",
     "retain": "dropping the raw text",
-    "clean.redact": "redaction",
-    "decontaminate.method.llama3": "the llama3 method",
-    "decontaminate.method.decon": "the decon method",
     "mix.phases": "curricula",
     "mix.strategy": "mixture strategies other than weights",
 }
@@ -34,7 +31,10 @@ _MAX_TOLD = 2  # problems, one line each
 
 
 def load_recipe(
-    path: str | Path, overrides: Mapping[str, Any] | None = None, limit: int | None = None
+    path: str | Path,
+    overrides: Mapping[str, Any] | None = None,
+    limit: int | None = None,
+    allow: Collection[str] = (),
 ) -> Recipe:
     """Read and check a recipe file.
 
@@ -42,6 +42,7 @@ def load_recipe(
         path: a YAML file.
         overrides: dotted path -> value, as given by `--set`.
         limit: read at most this many records of each source.
+        allow: functions, `package.module:function`, that it may name as signals.
 
     Raises:
         InputError: what is wrong, on which line, and what was meant.
@@ -67,7 +68,12 @@ def load_recipe(
     except ValueError as error:  # not UTF-8, or a name that cannot be one
         raise InputError(f"cannot read the recipe {_short(str(path))}: {error}") from None
     return parse_recipe(
-        text, base=str(path.absolute().parent), where=str(path), overrides=overrides, limit=limit
+        text,
+        base=str(path.absolute().parent),
+        where=str(path),
+        overrides=overrides,
+        limit=limit,
+        allow=allow,
     )
 
 
@@ -78,6 +84,7 @@ def parse_recipe(
     where: str = "recipe",
     overrides: Mapping[str, Any] | None = None,
     limit: int | None = None,
+    allow: Collection[str] = (),
 ) -> Recipe:
     """Check a recipe given as YAML text; see `load_recipe`."""
     node, data = read_yaml(text, where)
@@ -91,7 +98,7 @@ def parse_recipe(
         recipe = Recipe.model_validate(data)
     except ValidationError as error:
         raise InputError(_explain(error, node, where)) from None
-    recipe._base, recipe._limit = base, limit
+    recipe._base, recipe._limit, recipe._allowed = base, limit, frozenset(allow)
     return recipe
 
 

@@ -239,6 +239,7 @@ class Recipe(Section):
 
     _base: str = "."
     _limit: int | None = None
+    _allowed: frozenset[str] = frozenset()
 
     @property
     def base(self) -> str:
@@ -250,6 +251,11 @@ class Recipe(Section):
         """Records read of each source, None for all."""
         return self._limit
 
+    @property
+    def allowed(self) -> frozenset[str]:
+        """The functions, `package.module:function`, that the person who runs it lets in."""
+        return self._allowed
+
     @model_validator(mode="after")
     def _names_agree(self) -> "Recipe":
         names = [source.name for source in self.sources]
@@ -258,8 +264,9 @@ class Recipe(Section):
                 raise ValueError(f"two sources are called {name!r}")
         for where, used in (
             ("mix.weights", self.mix.weights or {}),
-            ("clean.repeated_lines.exempt", getattr(self.clean.repeated_lines, "exempt", ())),
+            *self.clean.exempt.items(),
             ("rules.exempt", self.rules.exempt),
+            ("rules.override", self.rules.override),
             ("deduplicate.priority", self.deduplicate.priority),
             ("deduplicate.exempt", self.deduplicate.exempt),
         ):

@@ -8,7 +8,7 @@ from rich.cells import cell_len
 from rich.markup import escape
 
 from curate.corpus.errors import InputError, one_of
-from pipelines.console import _table, console, plain, say, show
+from pipelines.console import console, new_table, plain, say, show
 from pipelines.corpus import open_corpus
 
 __all__ = ["select", "show_table", "write_table"]
@@ -53,7 +53,7 @@ def show_table(corpus: str, name: str, *, where: str | None, rows: int, store: s
     frame = found.head(rows).collect()
     cells = [[_cell(value) for value in row] for row in frame.iter_rows()]
     if _width(frame.columns, cells) <= console.width:
-        table = _table(
+        table = new_table(
             *(
                 (column, "right" if dtype.is_numeric() else "left")
                 for column, dtype in frame.schema.items()

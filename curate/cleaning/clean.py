@@ -1,16 +1,19 @@
 r"""The cleaning pass over a text column: every step the settings switch on, in a fixed order.
 
 >>> import pyarrow as pa
->>> texts, changed = clean(pa.array(["e\u0301\r\n", "plain", None], pa.large_string()), {})
->>> texts.to_pylist() == ["\xe9\n", "plain", None]
+>>> cleaned = clean(pa.array(["e\u0301\r\n", "plain", None], pa.large_string()), {})
+>>> cleaned.texts.to_pylist() == ["\xe9\n", "plain", None]
 True
->>> {step: rows.tolist() for step, rows in changed.items()}
-{'control': [True, False, False], 'unicode': [True, False, False]}
+>>> cleaned.changed.tolist()
+[True, False, False]
+>>> [(one.step, one.kind, one.rows.tolist(), one.counts.tolist()) for one in cleaned.revisions]
+[('control', 'line_breaks', [0], [1]), ('unicode', None, [0], [1])]
 """
 
 import importlib
 import pkgutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -19,14 +22,43 @@ import polars as pl
 import pyarrow as pa
 
 import curate.cleaning
-from curate.cleaning.base import Step
+from curate.cleaning.base import Change, Step
 from curate.cleaning.slices import slices
-from curate.corpus.errors import InputError, did_you_mean
+from curate.corpus.errors import InputError, one_of
 
-__all__ = ["clean", "parse_settings", "steps"]
+__all__ = ["Cleaned", "Revision", "clean", "parse_settings", "steps"]
 
-# Recipe keys that the design names and that no module provides yet: refused, never ignored.
-NOT_BUILT_YET = ("redact", "repeated_lines")
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """What one step did of one kind.
+
+    Attributes:
+        step: the step's name.
+        kind: such as `email`; None where the step has no kinds.
+        rows: int64 [k], ascending.
+        counts: int64 [k], 1 or more; what is counted is `Step.counted`.
+    """
+
+    step: str
+    kind: str | None
+    rows: np.ndarray
+    counts: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class Cleaned:
+    """A cleaned column.
+
+    Attributes:
+        texts: pa.LargeStringArray of n texts.
+        changed: bool [n], where a text is another than before.
+        revisions: by step in the order they ran, then kind.
+    """
+
+    texts: Any
+    changed: np.ndarray
+    revisions: tuple[Revision, ...]
 
 
 @cache
@@ -49,53 +81,87 @@ def parse_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
         step name -> canonical JSON value, every step named, in the order they run.
 
     Raises:
-        InputError: an unknown step, a step that is not built yet, or a bad value.
+        InputError: an unknown step or a bad value.
     """
     known = steps()
     for name in settings:
-        if name in known:
-            continue
-        names = ", ".join(known)
-        if name in NOT_BUILT_YET:
-            raise InputError(
-                f"clean: {name!r} is not built yet; remove it. Cleaning steps are: {names}."
-            )
-        near = did_you_mean(str(name), known)
-        raise InputError(f"clean: unknown step {name!r}; cleaning steps are: {names}.{near}")
+        if name not in known:
+            raise InputError(f"clean: {one_of('step', str(name), known)}")
     return {name: step.parse(settings.get(name, step.default)) for name, step in known.items()}
 
 
-def clean(texts: Any, settings: Mapping[str, Any]) -> tuple[Any, dict[str, np.ndarray]]:
+def clean(texts: Any, settings: Mapping[str, Any], sources: Any = None) -> Cleaned:
     """Apply the text revisions.
 
     Args:
         texts: pa.LargeStringArray (or ChunkedArray of large_string) of n texts; nulls stay null.
         settings: the recipe's `clean:` section; what is not named has its default.
+        sources: string array of n names, by which a step's `exempt` goes; None: no text is exempt.
 
     Returns:
-        (pa.LargeStringArray of n texts, step name -> bool array [n], True where that step changed
-        the text). A step that is switched off is absent from the second. Works in slices of about
-        8 MB, is idempotent, and gives the same rows however the column is split.
+        The cleaned column. Works in slices of about 8 MB, and gives the same rows however the
+        column is split. Every step is idempotent; all of them together are, unless a later step
+        makes what an earlier one looks for (a line that truncation has cut may now be one that
+        `lines` removes).
 
     Raises:
         InputError: see `parse_settings`.
     """
     values = parse_settings(settings)
-    active = [step for name, step in steps().items() if values[name] != step.off]
-    changed = {step.name: np.zeros(len(texts), dtype=np.bool_) for step in active}
+    active = {step: values[name] for name, step in steps().items() if values[name] != step.off}
+    assert sources is None or len(sources) == len(texts), "one source per text"
     pieces: list[Any] = []
+    changed = np.zeros(len(texts), dtype=np.bool_)
+    found: dict[tuple[str, str | None], list[tuple[np.ndarray, np.ndarray]]] = {}
     row = 0
     for piece in slices(texts):
-        series, touched = _series(piece), False
-        for step in active:
-            revised = step.apply(series, values[step.name])
-            flags = series.ne_missing(revised).to_numpy()
-            if flags.any():
-                changed[step.name][row : row + len(piece)] = flags
-                series, touched = revised, True
-        pieces.append(series.to_arrow(compat_level=pl.CompatLevel.oldest()) if touched else piece)
+        series, touched = _series(piece), np.zeros(len(piece), dtype=np.bool_)
+        before = series
+        for step, value in active.items():
+            rows = _admitted(value, sources, row, len(piece))
+            change = step.apply(series if rows is None else series.gather(rows), value)
+            if change is None:
+                continue
+            at = change.rows if rows is None else rows[change.rows]
+            series = series.clone().scatter(at, change.texts)
+            touched[at] = True
+            _count(found, step, change, at + row)
+        if touched.any():
+            changed[row : row + len(piece)] = touched & series.ne_missing(before).to_numpy()
+            piece = series.to_arrow(compat_level=pl.CompatLevel.oldest())
+        pieces.append(piece)
         row += len(piece)
-    return pa.concat_arrays(pieces) if pieces else pa.array([], pa.large_string()), changed
+    revisions = tuple(
+        Revision(
+            step, kind, np.concatenate([r for r, _ in parts]), np.concatenate([c for _, c in parts])
+        )
+        for name in (step.name for step in active)
+        for (step, kind), parts in sorted(found.items(), key=lambda item: item[0][1] or "")
+        if step == name
+    )
+    whole = pa.concat_arrays(pieces) if pieces else pa.array([], pa.large_string())
+    return Cleaned(whole, changed, revisions)
+
+
+def _count(
+    found: dict[tuple[str, str | None], list[tuple[np.ndarray, np.ndarray]]],
+    step: Step,
+    change: Change,
+    rows: np.ndarray,
+) -> None:
+    for kind, counts in change.counts.items():
+        some = counts > 0
+        if some.any():
+            found.setdefault((step.name, kind), []).append((rows[some], counts[some]))
+
+
+def _admitted(value: Any, sources: Any, row: int, length: int) -> np.ndarray | None:
+    """Return the rows of a slice that a step may touch, None for all."""
+    exempt = value.get("exempt") if isinstance(value, dict) else None
+    if not exempt or sources is None:
+        return None
+    names = pl.Series(sources.slice(row, length)).cast(pl.String)
+    return (~names.is_in(exempt)).arg_true().to_numpy().astype(np.int64)
 
 
 def _series(piece: Any) -> pl.Series:

@@ -5,39 +5,58 @@ so that no two words are joined by removing what stood between them. Tab and `\n
 zero-width joiners and every other format character stay too: scripts and emoji need them.
 
 >>> import polars as pl
->>> STEP.apply(pl.Series(["\ufeffa\r\nb\x00c\x0cd\te"]), True).to_list()
+>>> STEP.apply(pl.Series(["\ufeffa\r\nb\x00c\x0cd\te"]), True).texts.to_list()
 ['a\nbc\nd\te']
 """
 
 from typing import Any
 
+import numpy as np
 import polars as pl
 
-from curate.cleaning.base import Step
-from curate.corpus.errors import InputError
+from curate.cleaning.base import Change, Step, flag
 
 __all__ = ["STEP"]
 
 LINE_BREAKS = r"\r\n?|[\x0B\x0C\x{85}]"
-CONTROLS = r"[\x00-\x08\x0E-\x1F\x7F-\x{9F}]"
+CONTROLS = r"[\x00-\x08\x0E-\x1F\x7F-\x{84}\x{86}-\x{9F}]"
 LEADING_MARKS = r"^\x{FEFF}+"
+ANY = r"[\x00-\x08\x0B-\x1F\x7F-\x{9F}]|^\x{FEFF}"
 
 
 def _parse(value: Any) -> bool:
-    if isinstance(value, bool):
-        return value
-    raise InputError(f"clean: control: found {value!r}; write `control: true` or `control: false`.")
+    return flag("control", value)
 
 
-def _apply(texts: pl.Series, setting: bool) -> pl.Series:
+def _apply(texts: pl.Series, setting: bool) -> Change | None:
     if not setting:
-        return texts
+        return None
+    rows = texts.str.contains(ANY).fill_null(value=False).arg_true().to_numpy().astype(np.int64)
+    if len(rows) == 0:
+        return None
+    before = texts.gather(rows)
     # The mark goes last: a control character may stand before it.
-    return (
-        texts.str.replace_all(LINE_BREAKS, "\n")
-        .str.replace_all(CONTROLS, "")
-        .str.replace(LEADING_MARKS, "")
+    broken = before.str.replace_all(LINE_BREAKS, "\n")
+    bare = broken.str.replace_all(CONTROLS, "")
+    revised = bare.str.replace(LEADING_MARKS, "")
+    counts: dict[str | None, pl.Series] = {
+        "line_breaks": before.str.count_matches(LINE_BREAKS),
+        "controls": broken.str.len_chars() - bare.str.len_chars(),
+        "leading_marks": bare.str.len_chars() - revised.str.len_chars(),
+    }
+    return Change(
+        rows=rows,
+        texts=revised,
+        counts={kind: each.to_numpy().astype(np.int64) for kind, each in counts.items()},
     )
 
 
-STEP = Step(name="control", order=10, default=True, off=False, parse=_parse, apply=_apply)
+STEP = Step(
+    name="control",
+    order=10,
+    default=True,
+    off=False,
+    parse=_parse,
+    apply=_apply,
+    counted="characters",
+)

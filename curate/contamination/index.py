@@ -1,19 +1,14 @@
 """Which test items does a corpus hold? Word n-grams of the items, with guards against chance.
 
-An item's evidence is the set of its n-grams (13 words by default, Brown et al. 2020, "Language
-Models are Few-Shot Learners", appendix C); its overlap with a document is the share of that set
-which the document holds (Tulu 3, 2024; Marin's decontamination). Three kinds of text are no
-evidence and do not count:
+The evidence of an item are its n-grams; how many of them, or which, make a match is the method's
+business (`curate.contamination.methods`), what is no evidence at all that of the guards
+(`curate.contamination.guards`). An item that is left without n-grams, because it is short or
+because its template has eaten them, is matched whole: all its words in a row. What no method can
+cover is counted, not hidden.
 
-- An n-gram with fewer than two different telling words. Digits and single characters tell nothing:
-  `0 1 2 ... 9 a b c` is in HumanEval and in much code that has never seen it.
-- An n-gram that more than ten different items of one benchmark share. It is the benchmark's
-  template (BIG-Bench Hard has a few dozen) or a common passage, and says nothing of an item.
-  Items with the same words count once here, so a benchmark that repeats items loses nothing.
-- An item that is too short: fewer than 5 words or 25 characters.
-
-An item that is left without n-grams, because it is short or because its template has eaten them,
-is matched whole: all its words in a row. What no method can cover is counted, not hidden.
+Texts are compared by their folded words (`curate.kernels.words`), found by hash and compared word
+by word. Word hashes of 64 bits are a bijection for words of up to 8 bytes; in a document that
+matches, longer words are compared letter by letter too, so no collision counts.
 
 >>> import polars as pl, pyarrow as pa
 >>> question = "How many eggs does the old grey hen of my neighbour lay in a week of rain?"
@@ -24,10 +19,11 @@ is matched whole: all its words in a row. What no method can cover is counted, n
 [(1, '1', 1.0, 6)]
 """
 
+import functools
 import itertools
 import json
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Self
 
 import numpy as np
@@ -35,116 +31,107 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.contamination.matching import Hits, Postings, find_ngrams, find_sequences
-from curate.contamination.spans import word_spans
+from curate.contamination.building import PARTS, SCHEMA, index_table
+from curate.contamination.decon import Part, Questions, decon_matches
+from curate.contamination.grams import Grams, Hits, hashed_words
+from curate.contamination.guards import Guards
+from curate.contamination.matching import (
+    Matches,
+    cover_matches,
+    cover_sizes,
+    share_matches,
+    share_sizes,
+    whole_items,
+    whole_matches,
+)
+from curate.contamination.methods import (
+    FLOORS,
+    METHODS,
+    WHOLE,
+    Decon,
+    Llama3,
+    Method,
+    Ngram,
+    strictness,
+)
+from curate.contamination.rows import MATCHES, match_rows
 from curate.corpus.errors import InputError, IntegrityError
-from curate.corpus.schema import check_format, tagged
-from curate.kernels.mix import GOLDEN, fmix64
-from curate.kernels.words import ngram_hashes, normalise_words, unique_sorted, word_hashes
+from curate.corpus.schema import check_format
+from curate.kernels.words import normalise_words, word_hashes
 
 __all__ = ["BenchmarkIndex", "Guards"]
 
-_NGRAM, _WHOLE, _NONE = "ngram", "whole", "none"
 _SETTINGS_KEY = b"preceptor.contamination"
-_FIELDS: list[Any] = [
-    pa.field("benchmark", pa.string(), nullable=False),
-    pa.field("item", pa.string(), nullable=False),
-    pa.field("method", pa.string(), nullable=False),  # ngram, whole or none
-    pa.field("num_words", pa.int64(), nullable=False),
-    # ngram: sorted n-gram hashes; whole: word hashes in order; none: empty
-    pa.field("evidence", pa.large_list(pa.uint64()), nullable=False),
-]
-_SCHEMA = tagged(pa.schema(_FIELDS), "benchmark_index")
-_MATCHES = {
-    "document": pl.Int64(),
-    "benchmark": pl.String(),
-    "item": pl.String(),
-    "overlap": pl.Float64(),
-    "span_start": pl.Int64(),
-    "span_length": pl.Int64(),
-}
 _SLICE_BYTES = 8 << 20
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Guards:
-    """What is too little, or too common, to be evidence.
-
-    Attributes:
-        min_words: shortest item that is matched whole.
-        min_chars: the same, in characters of its words joined by spaces.
-        max_items: an n-gram of more different items of a benchmark than this is its template; a
-            short item whose words are those of more items than this is a phrase.
-    """
-
-    min_words: int = 5
-    min_chars: int = 25
-    max_items: int = 10
-
-    def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            if value < 1:
-                raise InputError(f"decontaminate: {name} must be 1 or more, got {value}")
+_NO_KEYS: Mapping[str, Any] = {}
 
 
 class BenchmarkIndex:
     """The evidence of every item; `build` it from texts or read it back with `from_table`."""
 
-    def __init__(self, table: Any, words: int, guards: Guards) -> None:
-        self.words = words
-        self.guards = guards
+    def __init__(self, table: Any, methods: Sequence[Method], guards: Guards) -> None:
+        self.methods, self.guards = tuple(methods), guards
         self._table = table
-        methods = np.asarray(table.column("method").to_pylist(), dtype=object)
-        lists = table.column("evidence").combine_chunks()
-        offsets = lists.offsets.to_numpy(zero_copy_only=False).astype(np.int64)
-        values = lists.values.to_numpy(zero_copy_only=False)[offsets[0] : offsets[-1]]
-        self._offsets, self._values = offsets - offsets[0], values
-        sizes = np.diff(self._offsets)
-        owner = np.repeat(np.arange(len(sizes)), sizes)
-        is_gram = (methods == _NGRAM)[owner]
-        self._num_evidence = np.where(methods == _NGRAM, sizes, 1)
-        self._grams = Postings(values[is_gram], owner[is_gram])
-        whole = np.flatnonzero(methods == _WHOLE)
-        heads = self._offsets[whole][:, None] + np.arange(guards.min_words)
-        anchors, _ = ngram_hashes(
-            values[heads.ravel()],
-            np.arange(len(whole) + 1, dtype=np.int64) * guards.min_words,
-            guards.min_words,
-        )
-        self._anchors = Postings(anchors, whole)
-        self._has_whole = bool(len(whole))
+        self._num_items = table.num_rows
+        self._words, self._offsets = self._hashed("text")
+        self._grams = {method.name: self._grams_of(method) for method in self.methods}
+        whole = np.flatnonzero(table["whole"].to_numpy())
+        first = np.zeros(whole.size, dtype=np.int64)
+        self._anchors = Grams(self._words, self._offsets, whole, first, guards.min_words)
+
+    @property
+    def words(self) -> int:
+        """Words of the first method's n-grams."""
+        return self.methods[0].words
 
     @classmethod
-    def build(cls, items: pl.DataFrame, words: int = 13, guards: Guards | None = None) -> Self:
+    def build(
+        cls,
+        items: pl.DataFrame,
+        words: int = 13,
+        guards: Guards | None = None,
+        methods: Sequence[Method] | None = None,
+    ) -> Self:
         """Index benchmark items.
 
         Args:
-            items: columns benchmark, item, text; any order gives the same index.
-            words: words of an n-gram.
+            items: columns benchmark, item, text; any order gives the same index. The parts
+                question, answer and passage (null: none) are what `decon` tells apart; without
+                them all of an item is its question.
+            words: words of an n-gram, where no method is given.
             guards: what is no evidence.
+            methods: how items are recognised; by default `ngram`.
 
         Raises:
-            InputError: a missing column, an item named twice, `words` below 1.
+            InputError: a missing column, an item or a method named twice, `words` below 1.
         """
         guards = guards or Guards()
+        methods = tuple(methods) if methods else (Ngram(words=words),)
+        if len({method.name for method in methods}) < len(methods):
+            raise InputError("a method is given twice; an index holds each of them once")
         missing = [name for name in ("benchmark", "item", "text") if name not in items.columns]
         if missing:
             raise InputError(
                 f"benchmark items need the columns benchmark, item and text; there are: "
                 f"{', '.join(items.columns)}"
             )
-        if words < 1:
-            raise InputError(f"decontaminate.method.ngram.words must be 1 or more, got {words}")
-        frame = items.select(pl.col("benchmark", "item").cast(pl.String), "text")
-        frame = frame.sort("benchmark", "item")
+        parts = [
+            pl.col(name) if name in items.columns else pl.lit(None, pl.String).alias(name)
+            for name in PARTS
+        ]
+        frame = items.select(pl.col("benchmark", "item").cast(pl.String), "text", *parts)
+        frame = frame.with_columns(pl.col("text").fill_null("")).sort("benchmark", "item")
         twice = frame.filter(pl.struct("benchmark", "item").is_duplicated())
         if twice.height:
-            benchmark, item, _ = twice.row(0)
+            benchmark, item = twice.row(0)[:2]
             raise InputError(f"benchmark {benchmark!r} has more than one item named {item!r}")
-        table = _index_table(frame, words, guards)
-        settings = json.dumps({"words": words, **asdict(guards)}, sort_keys=True)
-        metadata = {**table.schema.metadata, _SETTINGS_KEY: settings.encode()}
-        return cls(table.replace_schema_metadata(metadata), words, guards)
+        table = index_table(frame, methods, guards)
+        settings = {
+            "guards": asdict(guards),
+            "methods": {method.name: asdict(method) for method in methods},
+        }
+        metadata = {**table.schema.metadata, _SETTINGS_KEY: json.dumps(settings).encode()}
+        return cls(table.replace_schema_metadata(metadata), methods, guards)
 
     def to_table(self) -> Any:
         """Return the index as an Arrow table; its schema's metadata holds the settings."""
@@ -159,91 +146,286 @@ class BenchmarkIndex:
         """
         check_format(table.schema, "benchmark index")
         stored = (table.schema.metadata or {}).get(_SETTINGS_KEY)
-        if stored is None:
+        if stored is None or table.schema.names != SCHEMA.names:
             raise IntegrityError("this table is no benchmark index; build it again")
         settings = json.loads(stored)
-        return cls(table, settings.pop("words"), Guards(**settings))
+        methods = [METHODS[name](**asked) for name, asked in settings["methods"].items()]
+        return cls(table.combine_chunks(), methods, Guards(**settings["guards"]))
 
     def coverage(self) -> pl.DataFrame:
-        """Count the items of each benchmark by what can be said of them.
+        """Count the items of each benchmark by what can be said of them, by any method.
 
         Returns:
-            benchmark, items, ngram_items, whole_items, uncoverable_items, by benchmark.
+            benchmark, items, ngram_items (found by n-grams), whole_items (found as a whole only),
+            uncoverable_items, by benchmark.
         """
-        method = pl.col("method")
-        frame = pl.DataFrame(pl.from_arrow(self._table.select(["benchmark", "method"])))
-        return (
-            frame.group_by("benchmark")
-            .agg(
-                items=pl.len().cast(pl.Int64),
-                ngram_items=(method == _NGRAM).sum().cast(pl.Int64),
-                whole_items=(method == _WHOLE).sum().cast(pl.Int64),
-                uncoverable_items=(method == _NONE).sum().cast(pl.Int64),
-            )
-            .sort("benchmark")
+        sized = {
+            name: np.bincount(grams.pair_item, minlength=self._num_items) > 0
+            for name, grams in self._grams.items()
+        }
+        by_ngram = np.logical_or.reduce([*sized.values(), np.zeros(self._num_items, dtype=bool)])
+        whole = self._table["whole"].to_numpy() & ~by_ngram
+        frame = pl.DataFrame({"n": by_ngram, "w": whole}).with_columns(
+            pl.Series("benchmark", pl.from_arrow(self._table["benchmark"]), dtype=pl.String)
         )
+        counted = frame.group_by("benchmark").agg(
+            items=pl.len().cast(pl.Int64),
+            ngram_items=pl.col("n").sum().cast(pl.Int64),
+            whole_items=pl.col("w").sum().cast(pl.Int64),
+            uncoverable_items=(~pl.col("n") & ~pl.col("w")).sum().cast(pl.Int64),
+        )
+        return counted.sort("benchmark")
 
-    def match(self, texts: Any, *, record_above: float = 0.2) -> pl.DataFrame:
+    def num_keys(self) -> dict[str, int]:
+        """Return how many keys each kind of evidence has (those of `find` are below)."""
+        sizes = {name: grams.num_keys for name, grams in self._grams.items()}
+        return {**sizes, WHOLE: self._num_items} if self._anchors.num_keys else sizes
+
+    def silenced(self, common: Mapping[str, Any]) -> dict[str, int]:
+        """Count the items of each benchmark to which common keys leave no evidence at all."""
+        left = np.zeros(self._num_items, dtype=bool)
+        before = np.zeros(self._num_items, dtype=bool)
+        for name, grams in self._grams.items():
+            mask = self._mask(name, common)
+            left[grams.pair_item[~mask[grams.pair_key]]] = True
+            before[grams.pair_item] = True
+        whole = self._table["whole"].to_numpy()
+        before |= whole
+        still = whole.copy()
+        still[np.asarray(common.get(WHOLE, ()), dtype=np.int64)] = False
+        lost = np.flatnonzero(before & ~left & ~still)
+        names = self._table["benchmark"].take(pa.array(lost)).to_pylist()
+        return {name: names.count(name) for name in sorted(set(names))}
+
+    def find(self, texts: Any) -> dict[str, Hits]:
+        """Return every place where evidence stands in some documents, by kind of evidence.
+
+        Args:
+            texts: large_string array [n]; null is an empty text.
+        """
+        found: dict[str, list[Hits]] = {name: [] for name in (*self._grams, WHOLE)}
+        for first, words, offsets, scratch in hashed_words(texts):
+            for name, grams in self._grams.items():
+                hits = grams.find(words, offsets, scratch)
+                found[name].append(_moved(hits, first))
+            anchors = self._anchors.find(words, offsets, scratch)
+            if len(anchors):
+                stand = whole_items(
+                    self._anchors, anchors, words, offsets, self._words, self._offsets
+                )
+                found[WHOLE].append(_moved(stand, first))
+        return {name: Hits.joined(parts) for name, parts in found.items()}
+
+    def score(
+        self,
+        found: Mapping[str, Hits],
+        fetch: Callable[[Any], Any],
+        *,
+        common: Mapping[str, Any] = _NO_KEYS,
+        record_above: Mapping[str, float] | float = FLOORS,
+    ) -> pl.DataFrame:
+        """Turn what `find` found into matches; see `match`.
+
+        Args:
+            found: hits of some documents.
+            fetch: ordinals of documents (int64, sorted) -> their texts, for the few that match.
+            common: kind of evidence -> keys that are none, being in too many documents.
+            record_above: least overlap that makes a row, for all methods or for each.
+        """
+        floors = _floors(record_above, [*self._grams, WHOLE])
+        known = _Texts(fetch)
+        matches = self._all_matches(found, common, floors, known)
+        rows = np.concatenate([np.empty(0, np.int64), *(m.document for m in matches.values())])
+        false = self._impostors(np.unique(rows), known)
+        if false:
+            honest = {name: self._honest(name, hits, false) for name, hits in found.items()}
+            matches = self._all_matches(honest, common, floors, known)
+        return match_rows(matches, self._table, self._strictness, known.texts)
+
+    def match(
+        self,
+        texts: Any,
+        *,
+        record_above: Mapping[str, float] | float = FLOORS,
+        common: Mapping[str, Any] = _NO_KEYS,
+    ) -> pl.DataFrame:
         """Find the items in some documents.
 
         Args:
             texts: large_string array [n]; null is an empty text.
-            record_above: least overlap that makes a row. Lower than the threshold one judges by,
-                so that another threshold needs no second look at the texts.
+            record_above: least overlap that makes a row, for all methods or for each. Lower than
+                the threshold one judges by, so that another threshold needs no second look.
+            common: kind of evidence -> keys that are none, being in too many documents.
 
         Returns:
-            document (ordinal in `texts`), benchmark, item, overlap (0 to 1; 1 for an item matched
-            whole), span_start and span_length (UTF-8 bytes of the text from the first to the last
-            matched word, which may enclose text in between), sorted by document, benchmark, item.
+            document (ordinal in `texts`), benchmark, item, method (`whole` for an item matched
+            whole), overlap (0 to 1), strictness (see `methods.required`), span_start and
+            span_length (UTF-8 bytes of the text from the first to the last matched word, which may
+            enclose text in between) and spans (of the pieces alone), sorted by document,
+            benchmark, item and method.
         """
-        frames = [
-            self._match_slice(texts.slice(start, stop - start), start, record_above)
-            for start, stop in _slices(texts)
-        ]
-        return pl.concat(frames) if frames else pl.DataFrame(schema=_MATCHES)
-
-    def _match_slice(self, texts: Any, first: int, record_above: float) -> pl.DataFrame:
-        hashes, offsets = word_hashes(texts)
-        hits = [find_ngrams(hashes, offsets, self.words, self._grams)]
-        if self._has_whole:
-            hits.append(
-                find_sequences(
-                    hashes,
-                    offsets,
-                    anchor_words=self.guards.min_words,
-                    anchors=self._anchors,
-                    sequences=self._values,
-                    sequence_offsets=self._offsets,
-                )
+        frames = []
+        for start, stop in _slices(texts):
+            part = texts.slice(start, stop - start)
+            scored = self.score(
+                self.find(part),
+                lambda rows, part=part: part.take(pa.array(rows)),  # type: ignore[misc]
+                common=common,
+                record_above=record_above,
             )
-        return self._rows(hits, texts, first, record_above)
+            frames.append(scored.with_columns(pl.col("document") + start))
+        return pl.concat(frames) if frames else pl.DataFrame(schema=MATCHES)
 
-    def _rows(self, hits: list[Hits], texts: Any, first: int, record_above: float) -> pl.DataFrame:
-        """Turn hits into the table of matches, with byte spans."""
-        document, item, count, start, stop = (
-            np.concatenate([getattr(part, name) for part in hits])
-            for name in ("document", "item", "count", "first", "last")
-        )
-        overlap = count / self._num_evidence[item]
-        kept = np.flatnonzero(overlap >= record_above)
-        kept = kept[np.lexsort((item[kept], document[kept]))]
-        document, item = document[kept], item[kept]
-        spans = np.zeros((2, len(kept)), dtype=np.int64)
-        for ordinal in np.unique(document):
-            rows = np.flatnonzero(document == ordinal)
-            begins, ends = word_spans(texts[int(ordinal)].as_py())
-            spans[0, rows] = begins[start[kept[rows]]]
-            spans[1, rows] = ends[stop[kept[rows]]] - spans[0, rows]
-        names = self._table.select(["benchmark", "item"]).take(pa.array(item))
-        columns = {
-            "document": document + first,
-            "benchmark": pl.from_arrow(names.column("benchmark")),
-            "item": pl.from_arrow(names.column("item")),
-            "overlap": overlap[kept],
-            "span_start": spans[0],
-            "span_length": spans[1],
+    def _grams_of(self, method: Method) -> Grams:
+        lists = self._table[method.name].combine_chunks()
+        sizes = pc.list_value_length(lists).to_numpy(zero_copy_only=False)
+        item = np.repeat(np.arange(self._num_items), sizes.astype(np.int64))
+        at = lists.flatten().to_numpy(zero_copy_only=False).astype(np.int64)
+        words, offsets = self._questions if isinstance(method, Decon) else self._all_words
+        return Grams(words, offsets, item, at, method.words)
+
+    def _hashed(self, column: str) -> tuple[Any, Any]:
+        return word_hashes(self._table[column].combine_chunks())
+
+    @property
+    def _all_words(self) -> tuple[Any, Any]:
+        return self._words, self._offsets
+
+    @functools.cached_property
+    def _questions(self) -> tuple[Any, Any]:
+        if self._table["question"].null_count == self._num_items:
+            return self._all_words
+        return word_hashes(pc.coalesce(self._table["question"], self._table["text"]))
+
+    @functools.cached_property
+    def _support(self) -> tuple[Part, Part]:
+        return Part.of(*self._hashed("answer"), 3), Part.of(*self._hashed("passage"), 4)
+
+    @functools.cached_property
+    def _decon_words(self) -> Any:
+        answers, passages = self._support
+        lengths = np.diff(self._questions[1])
+        return lengths + np.diff(answers.offsets) + np.diff(passages.offsets)
+
+    def _strictness(self, name: str, items: Any) -> Any:
+        method = next((m for m in self.methods if m.name == name), None)
+        if isinstance(method, Decon):
+            return strictness(method.perfect, method.relaxed, self._decon_words[items])
+        if isinstance(method, Llama3):
+            lengths = np.diff(self._offsets)[items]
+            return strictness(method.perfect, method.relaxed, lengths)
+        return np.zeros(len(items))
+
+    def _mask(self, name: str, common: Mapping[str, Any]) -> Any:
+        mask = np.zeros(self._grams[name].num_keys, dtype=bool)
+        mask[np.asarray(common.get(name, ()), dtype=np.int64)] = True
+        return mask
+
+    def _sizes(self, name: str, common: Mapping[str, Any]) -> Any:
+        """Return what a method divides by, kept for as long as the same keys are common."""
+        keys = np.asarray(common.get(name, ()), dtype=np.int64)
+        kept = self.__dict__.setdefault("_kept", {})
+        entry = kept.get(name)
+        if entry is None or not np.array_equal(entry[0], keys):
+            grams, mask = self._grams[name], self._mask(name, common)
+            method = next(m for m in self.methods if m.name == name)
+            if isinstance(method, Decon):
+                lengths = np.diff(self._questions[1])
+                sizes: Any = Questions(grams, mask, lengths, *self._support)
+            elif isinstance(method, Llama3):
+                sizes = cover_sizes(grams, mask, self._num_items)
+            else:
+                sizes = share_sizes(grams, mask, self._num_items)
+            entry = kept[name] = (keys, mask, sizes)
+        return entry[1:]
+
+    def _all_matches(
+        self,
+        found: Mapping[str, Hits],
+        common: Mapping[str, Any],
+        floors: Mapping[str, float],
+        known: "_Texts",
+    ) -> dict[str, Matches]:
+        return {
+            name: self._matches(name, hits, common, floors[name], known)
+            for name, hits in found.items()
+            if len(hits)
         }
-        return pl.DataFrame(columns, schema=_MATCHES)
+
+    def _matches(
+        self, name: str, hits: Hits, common: Mapping[str, Any], floor: float, known: "_Texts"
+    ) -> Matches:
+        if name == WHOLE:
+            rare = ~np.isin(hits.key, np.asarray(common.get(name, ()), dtype=np.int64))
+            return whole_matches(hits.where(rare), np.diff(self._offsets))
+        mask, sizes = self._sizes(name, common)
+        hits = hits.where(~mask[hits.key])
+        method = next(m for m in self.methods if m.name == name)
+        if isinstance(method, Decon):
+            found = decon_matches(method, sizes, hits, floor, known.words)
+            return found.where((found.overlap >= floor) & (found.overlap > 0))
+        matches = cover_matches if isinstance(method, Llama3) else share_matches
+        found = matches(self._grams[name], hits, sizes)
+        return found.where(found.overlap >= floor)
+
+    @functools.cached_property
+    def _vocabulary(self) -> tuple[Any, Any]:
+        """The items' words: their hashes, sorted, and how they are spelled."""
+        hashes, first = np.unique(self._words, return_index=True)
+        spelled, _ = normalise_words(self._table["text"].combine_chunks())
+        return hashes, spelled.take(pa.array(first))
+
+    def _impostors(self, rows: Any, known: "_Texts") -> dict[int, Any]:
+        """Return document -> places of words that have an item's hash but not its letters."""
+        if not len(rows):
+            return {}
+        hashes, offsets = word_hashes(known.texts(rows))
+        spelled, _ = normalise_words(known.texts(rows))
+        vocabulary, words = self._vocabulary
+        rank = np.minimum(np.searchsorted(vocabulary, hashes), len(vocabulary) - 1)
+        like = np.flatnonzero(vocabulary[rank] == hashes)
+        differ = pc.not_equal(spelled.take(pa.array(like)), words.take(pa.array(rank[like])))
+        places = like[differ.to_numpy(zero_copy_only=False)]
+        document = np.searchsorted(offsets, places, side="right") - 1
+        return {
+            int(rows[one]): places[document == one] - offsets[one]
+            for one in np.unique(document).tolist()
+        }
+
+    def _honest(self, name: str, hits: Hits, false: Mapping[int, Any]) -> Hits:
+        """Leave out hits that have an impostor among their words."""
+        lengths = np.diff(self._offsets)
+        width = lengths[hits.key] if name == WHOLE else self._grams[name].width
+        keep = np.ones(len(hits), dtype=bool)
+        for document, places in false.items():
+            here = hits.document == document
+            inside = np.searchsorted(places, hits.word + width) > np.searchsorted(places, hits.word)
+            keep &= ~(here & inside)
+        return hits.where(keep)
+
+
+class _Texts:
+    """The texts of the documents that match, fetched once, and their words."""
+
+    def __init__(self, fetch: Callable[[Any], Any]) -> None:
+        self._fetch = functools.lru_cache(maxsize=1)(lambda rows: fetch(np.array(rows)))
+        self._one = functools.lru_cache(maxsize=1)(lambda row: word_hashes(fetch(np.array([row]))))
+
+    def texts(self, rows: Any) -> Any:
+        """Return the texts of some documents."""
+        return self._fetch(tuple(rows.tolist()))
+
+    def words(self, row: int) -> Any:
+        """Return the word hashes of one document."""
+        return self._one(row)[0]
+
+
+def _floors(above: Mapping[str, float] | float, names: Sequence[str]) -> dict[str, float]:
+    return {n: above.get(n, 0.0) if isinstance(above, Mapping) else above for n in names}
+
+
+def _moved(hits: Hits, by: int) -> Hits:
+    return Hits(document=hits.document + by, word=hits.word, key=hits.key)
 
 
 def _slices(texts: Any) -> Iterator[tuple[int, int]]:
@@ -254,109 +436,3 @@ def _slices(texts: Any) -> Iterator[tuple[int, int]]:
     for start, stop in itertools.pairwise(edges):
         if stop > start:
             yield start, stop
-
-
-def _index_table(frame: pl.DataFrame, words: int, guards: Guards) -> Any:
-    """Decide for every item how it can be recognised, and by what."""
-    texts: Any = frame.get_column("text").to_arrow().cast(pa.large_string())
-    hashes, offsets = word_hashes(texts)
-    spellings, _ = normalise_words(texts)
-    spelled = pl.Series(values=spellings, dtype=pl.String)
-    letters = spelled.str.len_chars().cast(pl.Int64).to_numpy()
-    telling = (~spelled.str.contains(r"^(\p{N}+|.)$")).to_numpy()
-    num_words = np.diff(offsets)
-    benchmark = frame.get_column("benchmark").rank("dense").to_numpy().astype(np.int64)
-    text_key = _sequence_keys(hashes, offsets)
-    grams, gram_offsets = _evidence(hashes, offsets, telling, words)
-    common = _template(grams, gram_offsets, benchmark, text_key, guards.max_items)
-    grams, gram_offsets = _filtered(grams, gram_offsets, ~common)
-
-    num_chars = _sums(letters, offsets) + np.maximum(num_words - 1, 0)
-    low, high = np.where(telling, hashes, ~np.uint64(0)), np.where(telling, hashes, 0)
-    says_something = _per_item(np.minimum, low, offsets) < _per_item(np.maximum, high, offsets)
-    by_ngram = np.diff(gram_offsets) > 0
-    whole = (num_words >= guards.min_words) & (num_chars >= guards.min_chars) & says_something
-    pairs = np.stack([benchmark.astype(np.uint64), text_key], axis=1)
-    _, inverse, copies = np.unique(pairs, axis=0, return_inverse=True, return_counts=True)
-    whole &= (copies[inverse.ravel()] <= guards.max_items) & ~by_ngram
-    method = np.where(by_ngram, _NGRAM, np.where(whole, _WHOLE, _NONE))
-
-    owner = np.repeat(np.arange(len(num_words)), num_words)
-    sequences = hashes[whole[owner]]
-    sizes = np.where(by_ngram, np.diff(gram_offsets), np.where(whole, num_words, 0))
-    gram_owner = np.repeat(np.arange(len(num_words)), np.diff(gram_offsets))
-    place = np.argsort(np.concatenate([gram_owner, owner[whole[owner]]]), kind="stable")
-    evidence = pa.LargeListArray.from_arrays(
-        pa.array(_offsets(sizes)), pa.array(np.concatenate([grams, sequences])[place])
-    )
-    names = [frame.get_column(name).to_arrow().cast(pa.string()) for name in ("benchmark", "item")]
-    columns = [*names, pa.array(method.tolist(), pa.string()), pa.array(num_words), evidence]
-    return pa.table(columns, schema=_SCHEMA)
-
-
-def _evidence(
-    hashes: np.ndarray, offsets: np.ndarray, telling: np.ndarray, words: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Each item's set of n-grams that have at least two different telling words."""
-    grams, gram_offsets = ngram_hashes(hashes, offsets, words)
-    owner = np.repeat(np.arange(len(offsets) - 1), np.diff(gram_offsets))
-    first = np.arange(len(grams)) - gram_offsets[owner] + offsets[owner]
-    low = np.full(len(grams), ~np.uint64(0))
-    high = np.zeros(len(grams), dtype=np.uint64)
-    for k in range(words):
-        word, tells = hashes[first + k], telling[first + k]
-        low = np.where(tells, np.minimum(low, word), low)
-        high = np.where(tells, np.maximum(high, word), high)
-    return unique_sorted(*_filtered(grams, gram_offsets, low < high))
-
-
-def _template(
-    grams: np.ndarray,
-    offsets: np.ndarray,
-    benchmark: np.ndarray,
-    text_key: np.ndarray,
-    max_items: int,
-) -> np.ndarray:
-    """Mark the n-grams that too many different items of the same benchmark have."""
-    owner = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
-    pairs = pl.DataFrame({"b": benchmark[owner], "gram": grams, "text": text_key[owner]})
-    texts = pl.col("text").n_unique().over("b", "gram")
-    return pairs.select(texts > max_items).to_series().to_numpy()
-
-
-def _sequence_keys(hashes: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """One hash for the words of an item in their order, uint64 [num_items]."""
-    owner = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
-    position = (np.arange(len(hashes)) - offsets[owner] + 1).astype(np.uint64)
-    return _sums(fmix64(hashes ^ (position * GOLDEN)), offsets)
-
-
-def _filtered(
-    values: np.ndarray, offsets: np.ndarray, keep: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Drop values of a ragged array."""
-    before = _offsets(keep)
-    return values[keep], before[offsets]
-
-
-def _sums(values: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """Sum the values of each item, modulo the width of their type."""
-    running = np.zeros(len(values) + 1, dtype=values.dtype)
-    np.cumsum(values, out=running[1:])
-    sums: np.ndarray = running[offsets[1:]] - running[offsets[:-1]]
-    return sums
-
-
-def _per_item(reduce: np.ufunc, values: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """Reduce each item; 0 for one without words (which is refused for its length anyway)."""
-    result = np.zeros(len(offsets) - 1, dtype=np.uint64)
-    filled = np.flatnonzero(np.diff(offsets))
-    if len(filled):
-        result[filled] = reduce.reduceat(values, offsets[:-1][filled])
-    return result
-
-
-def _offsets(sizes: np.ndarray) -> np.ndarray:
-    offsets = np.zeros(len(sizes) + 1, dtype=np.int64)
-    np.cumsum(sizes, out=offsets[1:])
-    return offsets

@@ -1,160 +1,228 @@
-"""Find the evidence of many items in many documents at once: one table look-up per word.
+"""From hits of n-grams to one match for each (document, item): how much, and where.
 
-The n-grams of the documents are tested against a bitmap of the index's n-grams, which most fail;
-the few that pass are looked up exactly. Short items are found by their first words and then
-compared word by word. Both run on whole columns.
+Everything is columns: hits become pairs of (document, item), each a run of rows ordered by place.
+A match has pieces: stretches of the document between whose matched words less than an n-gram is
+missing. What is counted are integers; ratios come last.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from curate.kernels.words import ngram_hashes
+from curate.contamination.grams import Grams, Hits, ranges
 
-__all__ = ["Hits", "Postings", "find_ngrams", "find_sequences"]
+__all__ = [
+    "Matches",
+    "Runs",
+    "cover_matches",
+    "cover_sizes",
+    "merged",
+    "share_matches",
+    "share_sizes",
+    "whole_items",
+    "whole_matches",
+]
 
-_SPARE_BITS = 5  # the bitmap has 32 to 64 places per n-gram: 2 to 3 % pass it by chance
-_MIN_BITS, _MAX_BITS = 12, 27
+I64 = npt.NDArray[np.int64]
+F64 = npt.NDArray[np.float64]
+U64 = npt.NDArray[np.uint64]
+Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hits:
-    """Evidence found, one entry per (document, item), all int64 [num_hits].
+class Matches:
+    """Items found in documents, one entry per (document, item), ordered by them.
 
     Attributes:
-        document: ordinal of the document.
-        item: row of the item in the index.
-        count: distinct n-grams (for whole sequences: 1).
-        first: first matched word, counted inside the document.
-        last: last matched word.
+        document, item: int64 [n].
+        overlap: float64 [n], 0 to 1.
+        pieces: int64 [n + 1]: the pieces of match i are first[pieces[i] : pieces[i + 1]] ...
+        first, last: int64 [pieces]: first and last word, counted inside the document.
     """
 
-    document: np.ndarray
-    item: np.ndarray
-    count: np.ndarray
-    first: np.ndarray
-    last: np.ndarray
+    document: I64
+    item: I64
+    overlap: F64
+    pieces: I64
+    first: I64
+    last: I64
+
+    def where(self, mask: Bools) -> "Matches":
+        """Keep some of the matches."""
+        rows = np.flatnonzero(mask)
+        _, kept = ranges(self.pieces[rows], self.pieces[rows + 1])
+        sizes = np.diff(self.pieces)[rows]
+        return Matches(
+            document=self.document[rows],
+            item=self.item[rows],
+            overlap=self.overlap[rows],
+            pieces=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
+            first=self.first[kept],
+            last=self.last[kept],
+        )
 
 
-class Postings:
-    """Which items a hash belongs to.
+class Runs:
+    """Hits as runs of rows, one for each (document, item), ordered by (document, item, word).
 
-    Args:
-        hashes: uint64 [num_pairs].
-        items: int64 [num_pairs], the item of each hash.
+    Attributes:
+        document, item, word, pair: int64 [rows]; `pair` is the (n-gram, item) of `Grams`.
+        start: int64 [runs + 1].
     """
 
-    def __init__(self, hashes: np.ndarray, items: np.ndarray) -> None:
-        order = np.lexsort((items, hashes))
-        self._items = items[order]
-        self._keys, first = np.unique(hashes[order], return_index=True)
-        self._first = np.append(first, len(hashes))
-        bits = len(self._keys).bit_length() + _SPARE_BITS
-        self._shift = np.uint64(64 - min(max(bits, _MIN_BITS), _MAX_BITS))
-        self._bitmap = np.zeros(1 << (64 - int(self._shift)), dtype=np.bool_)
-        self._bitmap[self._keys >> self._shift] = True
+    def __init__(self, grams: Grams, hits: Hits) -> None:
+        which, pair = grams.items_of(hits.key)
+        document, word, item = hits.document[which], hits.word[which], grams.pair_item[pair]
+        order = np.lexsort((word, item, document))
+        self.document, self.item, self.word = document[order], item[order], word[order]
+        self.pair = pair[order]
+        new = np.ones(order.size, dtype=np.bool_)
+        new[1:] = np.diff(self.document) != 0
+        new[1:] |= np.diff(self.item) != 0
+        self.start = np.append(np.flatnonzero(new), order.size)
 
-    def find(self, hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return (position in `hashes`, rank of the key) of every hash that has items."""
-        if not len(self._keys):
-            return np.empty(0, np.int64), np.empty(0, np.int64)
-        passed = np.flatnonzero(self._bitmap[hashes >> self._shift])
-        rank = np.searchsorted(self._keys, hashes[passed])
-        found = self._keys[np.minimum(rank, len(self._keys) - 1)] == hashes[passed]
-        return passed[found], rank[found]
+    def __len__(self) -> int:
+        return self.start.size - 1
 
-    def items_of(self, ranks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return (position in `ranks`, item) of every item of every key."""
-        num_items = self._first[ranks + 1] - self._first[ranks]
-        position = np.repeat(np.arange(len(ranks)), num_items)
-        ends = np.cumsum(num_items)
-        within = np.arange(len(position)) - np.repeat(ends - num_items, num_items)
-        return position, self._items[self._first[ranks][position] + within]
+    @property
+    def items(self) -> I64:
+        """The item of each run."""
+        found: I64 = self.item[self.start[:-1]]
+        return found
+
+    @property
+    def run(self) -> I64:
+        """The run of each row."""
+        return np.repeat(np.arange(len(self)), np.diff(self.start))
+
+    def different(self) -> tuple[I64, I64]:
+        """Return (run, pair) of the different n-grams of each run."""
+        order = np.lexsort((self.pair, self.run))
+        run, pair = self.run[order], self.pair[order]
+        new = np.ones(run.size, dtype=np.bool_)
+        new[1:] = (np.diff(run) != 0) | (np.diff(pair) != 0)
+        return run[new], pair[new]
+
+    def split(self, gap: int, missing: I64 | None = None) -> I64:
+        """Return where pieces start [pieces + 1]: at a run's, or `gap` words behind the last.
+
+        Args:
+            gap: words.
+            missing: [pairs], n-grams before it in the item that could not have been found; what
+                lies between two hits is not held against them.
+        """
+        new = np.zeros(self.word.size, dtype=np.bool_)
+        new[self.start[:-1]] = True
+        steps = np.diff(self.word)
+        if missing is not None:
+            steps -= np.maximum(np.diff(missing[self.pair]), 0)
+        new[1:] |= steps >= gap
+        return np.append(np.flatnonzero(new), new.size)
+
+    def matches(self, overlap: F64, width: int) -> Matches:
+        """Make matches of all runs, with an overlap each."""
+        edges = self.split(2 * width)
+        return Matches(
+            document=self.document[self.start[:-1]],
+            item=self.items,
+            overlap=overlap,
+            pieces=np.searchsorted(edges, self.start).astype(np.int64),
+            first=self.word[edges[:-1]],
+            last=self.word[edges[1:] - 1] + width - 1,
+        )
 
 
-def find_ngrams(hashes: np.ndarray, offsets: np.ndarray, width: int, postings: Postings) -> Hits:
-    """Count each item's distinct n-grams in each document.
-
-    Args:
-        hashes: uint64 [num_words], the documents' word hashes.
-        offsets: int64 [num_documents + 1].
-        width: words per n-gram.
-        postings: n-gram -> items.
-    """
-    grams, gram_offsets = ngram_hashes(hashes, offsets, width)
-    position, rank = postings.find(grams)
-    document = np.searchsorted(gram_offsets, position, side="right") - 1
-    word = position - gram_offsets[document]
-    which, item = postings.items_of(rank)
-    return _grouped(document[which], item, rank[which], word[which], width)
+def share_sizes(grams: Grams, common: Bools, num_items: int) -> I64:
+    """Return how many different n-grams each item has that are evidence, [num_items]."""
+    return np.bincount(grams.pair_item[~common[grams.pair_key]], minlength=num_items)
 
 
-def _grouped(
-    document: np.ndarray, item: np.ndarray, rank: np.ndarray, word: np.ndarray, width: int
-) -> Hits:
-    """Reduce single n-gram hits to one entry per (document, item)."""
-    order = np.lexsort((word, rank, item, document))
-    document, item, rank, word = document[order], item[order], rank[order], word[order]
-    new_pair = np.ones(len(order), dtype=np.bool_)
-    new_pair[1:] = (document[1:] != document[:-1]) | (item[1:] != item[:-1])
-    new_gram = new_pair.copy()
-    new_gram[1:] |= rank[1:] != rank[:-1]
-    start = np.flatnonzero(new_pair)
-    if not len(start):
-        empty = np.empty(0, np.int64)
-        return Hits(document=empty, item=empty, count=empty, first=empty, last=empty)
-    return Hits(
+def share_matches(grams: Grams, hits: Hits, sizes: I64) -> Matches:
+    """Return the share of each item's different n-grams that a document holds."""
+    runs = Runs(grams, hits)
+    run, _ = runs.different()
+    found = np.bincount(run, minlength=len(runs))
+    return runs.matches(found / sizes[runs.items], grams.width)
+
+
+def cover_sizes(grams: Grams, common: Bools, num_items: int) -> I64:
+    """Return how many words of each item n-grams that are evidence can cover, [num_items]."""
+    usable = ~common[np.repeat(grams.pair_key, np.diff(grams.pair_first))]
+    return _covered(grams.item[usable], grams.at[usable], grams.width, num_items)
+
+
+def cover_matches(grams: Grams, hits: Hits, sizes: I64) -> Matches:
+    """Return the share of each item's coverable words that a document's n-grams cover."""
+    runs = Runs(grams, hits)
+    run, pair = runs.different()
+    which, place = ranges(grams.pair_first[pair], grams.pair_first[pair + 1])
+    found = _covered(run[which], grams.at[place], grams.width, len(runs))
+    return runs.matches(found / sizes[runs.items], grams.width)
+
+
+def _covered(owner: I64, at: I64, width: int, num_owners: int) -> I64:
+    """Return how many words of each owner are in one of its n-grams, [num_owners]."""
+    order = np.lexsort((at, owner))
+    owner, at = owner[order], at[order]
+    added = np.full(owner.size, width, dtype=np.int64)
+    same = owner[1:] == owner[:-1]
+    added[1:][same] = np.minimum(np.diff(at)[same], width)
+    # Sums of integers far below 2^53 are exact in floats.
+    return np.bincount(owner, weights=added, minlength=num_owners).astype(np.int64)
+
+
+def whole_matches(hits: Hits, lengths: I64) -> Matches:
+    """Make matches of the places where all words of an item stand; a hit's key is the item."""
+    order = np.lexsort((hits.word, hits.key, hits.document))
+    document, item, word = hits.document[order], hits.key[order], hits.word[order]
+    new = np.ones(order.size, dtype=np.bool_)
+    new[1:] = (np.diff(document) != 0) | (np.diff(item) != 0)
+    start = np.flatnonzero(new)
+    return Matches(
         document=document[start],
         item=item[start],
-        count=np.add.reduceat(new_gram.astype(np.int64), start),
-        first=np.minimum.reduceat(word, start),
-        last=np.maximum.reduceat(word, start) + width - 1,
+        overlap=np.ones(start.size),
+        pieces=np.append(start, order.size).astype(np.int64),
+        first=word,
+        last=word + lengths[item] - 1,
     )
 
 
-def find_sequences(
-    hashes: np.ndarray,
-    offsets: np.ndarray,
-    *,
-    anchor_words: int,
-    anchors: Postings,
-    sequences: np.ndarray,
-    sequence_offsets: np.ndarray,
+def whole_items(
+    grams: Grams, hits: Hits, words: U64, offsets: I64, items: U64, item_offsets: I64
 ) -> Hits:
-    """Find the first place where all words of an item stand in a row.
+    """Keep the hits of items' first words behind which all the others stand; key: the item.
 
     Args:
-        hashes: uint64 [num_words], the documents' word hashes.
-        offsets: int64 [num_documents + 1].
-        anchor_words: every item has at least so many words.
-        anchors: n-gram of an item's first `anchor_words` words -> items.
-        sequences: uint64 [total], word hashes of the items.
-        sequence_offsets: int64 [num_items + 1]; items that are not searched may be empty.
+        grams: the first words of the items.
+        hits: in some documents.
+        words, offsets: the documents' word hashes.
+        items, item_offsets: the items' word hashes.
     """
-    grams, gram_offsets = ngram_hashes(hashes, offsets, anchor_words)
-    position, rank = anchors.find(grams)
-    document = np.searchsorted(gram_offsets, position, side="right") - 1
-    start = position - gram_offsets[document] + offsets[document]
-    which, item = anchors.items_of(rank)
-    document, start = document[which], start[which]
-    length = np.diff(sequence_offsets)[item]
+    which, pair = grams.items_of(hits.key)
+    document, word, item = hits.document[which], hits.word[which], grams.pair_item[pair]
+    start, length = offsets[document] + word, np.diff(item_offsets)[item]
     alive = np.flatnonzero(start + length <= offsets[document + 1])
-    for word in range(int(length[alive].max(initial=0))):
-        # An anchor is a hash too: its words are compared like the rest.
-        reached = word < length[alive]
-        mine = hashes[np.minimum(start[alive] + word, len(hashes) - 1)]
-        place = np.minimum(sequence_offsets[item[alive]] + word, len(sequences) - 1)
-        alive = alive[~reached | (mine == sequences[place])]
-    document, item, start, length = document[alive], item[alive], start[alive], length[alive]
-    order = np.lexsort((start, item, document))
-    keep = np.ones(len(order), dtype=np.bool_)
-    keep[1:] = (np.diff(document[order]) != 0) | (np.diff(item[order]) != 0)
-    chosen = order[keep]
-    first = start[chosen] - offsets[document[chosen]]
-    return Hits(
-        document=document[chosen],
-        item=item[chosen],
-        count=np.ones(len(chosen), dtype=np.int64),
-        first=first,
-        last=first + length[chosen] - 1,
-    )
+    for k in range(grams.width, int(length[alive].max(initial=0))):
+        reached = k < length[alive]
+        mine = words[np.minimum(start[alive] + k, offsets[-1] - 1)]
+        place = np.minimum(item_offsets[item[alive]] + k, len(items) - 1)
+        alive = alive[~reached | (mine == items[place])]
+    return Hits(document=document[alive], word=word[alive], key=item[alive])
+
+
+def merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return (start, stop) without overlaps, in order.
+
+    >>> merged([(5, 9), (0, 3), (2, 4), (9, 10)])
+    [(0, 4), (5, 10)]
+    """
+    found: list[tuple[int, int]] = []
+    for start, stop in sorted(spans):
+        if found and start <= found[-1][1]:
+            found[-1] = (found[-1][0], max(stop, found[-1][1]))
+        else:
+            found.append((start, stop))
+    return found

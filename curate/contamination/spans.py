@@ -4,9 +4,19 @@ Word hashes know a word's number and not its place, for the fold changes lengths
 for matched documents only, so they are worked out again from the text, with the same fold.
 """
 
-import numpy as np
+import functools
 
-from curate.kernels.fold import fold_character, is_alone
+import numpy as np
+import numpy.typing as npt
+
+from curate.kernels.fold import (
+    ASSIGNED_RANGES,
+    IS_ALONE,
+    IS_HANGUL,
+    LENGTH_SHIFT,
+    SEPARATOR,
+    fold_table,
+)
 
 __all__ = ["word_spans"]
 
@@ -23,8 +33,7 @@ def word_spans(text: str) -> tuple[np.ndarray, np.ndarray]:
     [[0, 7], [5, 10]]
     """
     points = np.frombuffer(text.encode("utf-32-le"), dtype="<u4")
-    alphabet, letters = np.unique(points, return_inverse=True)
-    kind = np.array([_kind(chr(point)) for point in alphabet], dtype=np.int8)[letters]
+    kind = _kinds()[points]
     width = 1 + (points >= 0x80).astype(np.int64) + (points >= 0x800) + (points >= 0x10000)
     stop = np.cumsum(width)
     start = stop - width
@@ -39,10 +48,17 @@ def word_spans(text: str) -> tuple[np.ndarray, np.ndarray]:
     return start[first], stop[after - 1]
 
 
-def _kind(character: str) -> int:
-    folded = fold_character(character)
-    if not folded:
-        return _MARK
-    if folded == "\0":
-        return _SEPARATOR
-    return _ALONE if is_alone(character) else _LETTER
+@functools.cache
+def _kinds() -> npt.NDArray[np.int8]:
+    """Return what each code point is to a word, int8 [0x110000]."""
+    table = fold_table()
+    length = (table >> np.uint64(LENGTH_SHIFT)) & np.uint64(7)
+    kind = np.where((length == 0) & (table & np.uint64(IS_HANGUL) == 0), _MARK, _LETTER)
+    kind = np.where(table == np.uint64(SEPARATOR), _SEPARATOR, kind)
+    kind = np.where(table & np.uint64(IS_ALONE) != 0, _ALONE, kind)
+    every = np.full(0x110000, _SEPARATOR, dtype=np.int8)
+    first = 0
+    for codes in ASSIGNED_RANGES:
+        every[codes.start : codes.stop] = kind[first : first + len(codes)]
+        first += len(codes)
+    return every

@@ -41,6 +41,8 @@ SPAN = pa.struct(
     ]
 )
 
+PIECE = pa.struct([_required("start", pa.int64()), _required("length", pa.int64())])
+
 SCHEMAS: dict[str, Any] = {
     "documents": pa.schema(
         [
@@ -67,6 +69,15 @@ SCHEMAS: dict[str, Any] = {
             _required("detail", pa.string()),
         ]
     ),
+    "revisions": pa.schema(  # one row per document, step and kind that changed its text
+        [
+            _required("doc_id", _ID),
+            _required("text_hash", _ID),  # of the cleaned text
+            _required("step", pa.string()),
+            pa.field("kind", pa.string()),  # such as `email`; null where a step has no kinds
+            _required("count", pa.int64()),  # characters, lines or matches, as the step counts
+        ]
+    ),
     "duplicates": pa.schema(
         [
             _required("doc_id", _ID),
@@ -91,9 +102,12 @@ SCHEMAS: dict[str, Any] = {
             _required("text_hash", _ID),
             _required("benchmark", pa.string()),
             _required("item", pa.string()),
+            _required("method", pa.string()),  # ngram, llama3, decon, or whole
             _required("overlap", pa.float64()),
-            _required("span_start", pa.int64()),
+            _required("strictness", pa.float64()),  # how far above the threshold it must be
+            _required("span_start", pa.int64()),  # in UTF-8 bytes of the cleaned text
             _required("span_length", pa.int64()),
+            _required("spans", pa.list_(PIECE)),  # the matched pieces of that span
         ]
     ),
     "lines": pa.schema(  # that stand in too many documents

@@ -164,6 +164,9 @@ class Reader:
         expand: (names in `paths:`) -> files, for a format whose paths are no file names.
         peek: (opener, file, options) -> the first record as a mapping, None if there is none.
         options: what a recipe's `options:` may set; `settings_of` reads it.
+        arrange: (all files found) -> the files that are read, for a format that is a layout of
+            folders whose files have other readers' suffixes.
+        schema: what `read` gives: "text" (RECORDS), "image" or "audio" (see media.py).
     """
 
     name: str
@@ -175,6 +178,8 @@ class Reader:
     expand: Callable[[Sequence[str]], list[InputFile]] | None = None
     peek: Callable[[Opener, InputFile, Mapping[str, Any]], Mapping[str, Any] | None] | None = None
     options: Mapping[str, Option] = field(default_factory=dict)
+    arrange: Callable[[Sequence[InputFile]], list[InputFile]] | None = None
+    schema: str = "text"
 
 
 def rejected(position: int, reason: str, detail: str) -> Reject:

@@ -1,5 +1,7 @@
 """Source code: one document per file; `meta` tells the language, which the suffix decides.
 
+The licence is what the head of the file states, else what the nearest LICENSE file does.
+
 >>> LANGUAGES[".rs"]
 'rust'
 """
@@ -7,9 +9,23 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from curate.readers.base import Batch, Opener, Reader, Slice, whole_file
+from curate.licences import spdx_of
+from curate.readers.base import (
+    Batch,
+    InputFile,
+    Opener,
+    Option,
+    Reader,
+    Slice,
+    max_document_bytes,
+    settings_of,
+    whole_file,
+)
+from curate.readers.batches import Builder
+from curate.readers.columns import Problem, Row, as_json
+from curate.readers.licences import nearest_license
 from curate.readers.registry import suffix_of
-from curate.readers.whole import read_document
+from curate.readers.whole import decoded
 
 __all__ = ["LANGUAGES", "READER"]
 
@@ -68,10 +84,43 @@ LANGUAGES = {
 }
 
 
+OPTIONS = {
+    "licenses": Option(True, "take the licence from the file's head, or from a LICENSE near it"),
+}
+
+_HEAD = 8_000  # characters in which a file states its licence
+
+
 def read(part: Slice, opener: Opener, options: Mapping[str, Any]) -> Iterator[Batch]:
-    """Yield the file as one record whose meta has its language, or as one reject."""
+    """Yield the file as one record whose meta has its language, or as one reject.
+
+    Raises:
+        UnreadableFileError: the file is missing, or its compressed data is not whole.
+    """
+    settings = settings_of(OPTIONS, options)
+    max_bytes = max_document_bytes(options)
     language = LANGUAGES.get(suffix_of(part.file.path)[0])
-    return read_document(part, opener, options, meta={"language": language} if language else None)
+    with opener() as stream:
+        text = decoded(stream.read(max_bytes + 1), max_bytes)
+    builder = Builder()
+    if isinstance(text, Problem):
+        builder.reject(0, text.reason, text.detail)
+    else:
+        meta: dict[str, Any] = {"language": language} if language else {}
+        license_, told = _license(part.file, text) if settings["licenses"] else (None, {})
+        meta |= told
+        row = Row(text, part.file.key, license=license_, meta=as_json(meta) if meta else None)
+        builder.row(0, row, len(text))
+    yield builder.take()
+
+
+def _license(file: InputFile, text: str) -> tuple[str | None, dict[str, str]]:
+    """Return the licence of a file and where it is stated."""
+    spdx, how = spdx_of(text[:_HEAD])
+    if spdx is not None:
+        return spdx, {"license_from": how}
+    spdx, path = nearest_license(file)
+    return spdx, {"license_from": path} if spdx is not None and path is not None else {}
 
 
 READER = Reader(
@@ -80,4 +129,5 @@ READER = Reader(
     one_document_per_file=True,
     split=whole_file,
     read=read,
+    options=OPTIONS,
 )

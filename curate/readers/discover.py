@@ -63,7 +63,7 @@ def expand(
         reader_for(names[uri], format)
         match = found[uri][0]
         files.append(InputFile(uri, names[uri], match.size, match.version))
-    return files
+    return files if wanted is None or wanted.arrange is None else wanted.arrange(files)
 
 
 def _absolute(path: str, base: str) -> str:
@@ -131,12 +131,11 @@ def _matches(
 
 def _has_reader(path: str, wanted: Reader | None) -> bool:
     if wanted is not None:
-        return suffix_of(path)[0] in wanted.suffixes
+        return wanted.arrange is not None or suffix_of(path)[0] in wanted.suffixes
     try:
-        reader_for(path)
+        return reader_for(path)[0].schema == "text"
     except InputError:
         return False
-    return True
 
 
 def _nothing(

@@ -25,7 +25,7 @@ from curate.readers.batches import Builder
 from curate.readers.columns import Columns
 from curate.readers.registry import suffix_of
 
-__all__ = ["READER", "lines"]
+__all__ = ["READER", "add_line", "lines"]
 
 _BOM = b"\xef\xbb\xbf"
 _BLANK = b" \t\r\n"
@@ -80,8 +80,16 @@ def _skip_line(stream: IO[bytes]) -> int:
             return count
 
 
-def read(part: Slice, opener: Opener, options: Mapping[str, Any]) -> Iterator[Batch]:
+def read(
+    part: Slice, opener: Opener, options: Mapping[str, Any], builder: Builder | None = None
+) -> Iterator[Batch]:
     """Read the records whose lines begin in the slice.
+
+    Args:
+        part: a range of bytes; it owns the lines that begin in it.
+        opener: opens the file.
+        options: `columns`, `max_document_bytes`.
+        builder: what collects the records, for a layout that looks into them first.
 
     Raises:
         InputError: none of the file's first 1000 records has a column that is needed.
@@ -91,11 +99,11 @@ def read(part: Slice, opener: Opener, options: Mapping[str, Any]) -> Iterator[Ba
     max_bytes = max_document_bytes(options)
     if part.start == 0:
         _check_columns(part.file, opener, columns, max_bytes)
-    builder = Builder()
+    builder = Builder() if builder is None else builder  # an empty one is false
     with opener() as stream:
         try:
             for offset, line, length in lines(stream, part.start, part.stop, max_bytes):
-                _add(builder, columns, offset, line, length, max_bytes)
+                add_line(builder, columns, offset, line, length, max_bytes)
                 if builder.full:
                     yield builder.take()
         except UnreadableFileError:
@@ -106,9 +114,10 @@ def read(part: Slice, opener: Opener, options: Mapping[str, Any]) -> Iterator[Ba
         yield builder.take()
 
 
-def _add(
+def add_line(
     builder: Builder, columns: Columns, offset: int, line: bytes | None, length: int, max_bytes: int
 ) -> None:
+    """Add what a line of `lines` holds: a record, a reject, or nothing if it is blank."""
     if line is None:
         detail = f"a line of {length:,} bytes; max_document_bytes is {max_bytes:,}"
         builder.reject(offset, "too_large", detail)

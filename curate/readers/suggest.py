@@ -117,6 +117,8 @@ def _classify(relative: str, found: Entry) -> tuple[tuple[Any, ...], dict[str, A
     except InputError:
         reader, compression = _by_content(file)
         extra["format"] = reader.name
+    if reader.schema != "text":
+        raise InputError(f"{reader.name} are no text; corpora hold text so far")
     top = path.parts[0] if len(path.parts) > 1 else ""
     if reader.one_document_per_file:
         return (top, reader.name), extra

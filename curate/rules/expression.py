@@ -10,7 +10,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast, get_args
 
@@ -19,7 +19,16 @@ import polars as pl
 from curate.corpus.errors import InputError, did_you_mean
 from curate.rules.compile import Node, NotAllowedError, column_kind, compile_tree
 
-__all__ = ["MAX_SQL_CHARS", "OWN", "OnNull", "Rule", "margin", "parse_rule", "reason"]
+__all__ = [
+    "MAX_SQL_CHARS",
+    "OWN",
+    "OnNull",
+    "Rule",
+    "by_source",
+    "margin",
+    "parse_rule",
+    "reason",
+]
 
 OnNull = Literal["keep", "drop", "refuse"]
 OWN = "recipe"  # the preset's name for the rules a recipe adds itself
@@ -45,6 +54,7 @@ class Rule:
         on_null: what a null outcome means: keep, drop, or refuse to go on.
         preset: the preset it belongs to, `recipe` for a recipe's own rules.
         distance: float64 distance to the nearest threshold (see `margin`), None if undefined.
+        overrides: source -> the rule that its documents must satisfy instead, of the same reason.
     """
 
     name: str
@@ -54,6 +64,17 @@ class Rule:
     on_null: OnNull = "refuse"
     preset: str = OWN
     distance: pl.Expr | None = field(default=None, compare=False, repr=False)
+    overrides: Mapping[str, "Rule"] = field(default_factory=dict, compare=False)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Every column that is read: its own and its overrides', sorted."""
+        others = (name for rule in self.overrides.values() for name in rule.reads)
+        return tuple(sorted({*self.reads, *others}))
+
+    def of(self, source: str) -> "Rule":
+        """Return the rule as it stands for a source's documents."""
+        return self.overrides.get(source, self)
 
     @property
     def reason(self) -> str:
@@ -139,9 +160,21 @@ def margin(rule: Rule, frame: pl.DataFrame) -> pl.Series:
     Returns:
         float64 [rows], null where a value is null or the rule has no such form.
     """
-    if rule.distance is None:
-        return pl.Series(rule.reason, [None] * frame.height, dtype=pl.Float64)
-    return frame.select(rule.distance.alias(rule.reason)).to_series()
+
+    def distance(one: Rule) -> pl.Expr:
+        return pl.lit(None, pl.Float64) if one.distance is None else one.distance
+
+    return by_source(rule, frame, distance).rename(rule.reason)
+
+
+def by_source(rule: Rule, frame: pl.DataFrame, what: Callable[[Rule], pl.Expr]) -> pl.Series:
+    """Return `what` of the rule for each row, or of the override for the rows of its source."""
+    found = what(rule)
+    for source, other in sorted(rule.overrides.items()):
+        found = pl.when(pl.col("source") == source).then(what(other)).otherwise(found)
+    column = frame.select(found.alias("found")).to_series()
+    # A literal has one row, whatever the frame's height.
+    return column if len(column) == frame.height else column.new_from_index(0, frame.height)
 
 
 def _parse(label: str, sql: Any) -> Any:

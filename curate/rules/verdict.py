@@ -14,9 +14,16 @@ from collections.abc import Mapping, Sequence
 import polars as pl
 
 from curate.corpus.errors import InputError, did_you_mean
-from curate.rules.expression import OWN, Rule, margin
+from curate.rules.expression import OWN, Rule, by_source, margin
 
-__all__ = ["Exemptions", "evaluate", "margins", "parse_exemptions"]
+__all__ = [
+    "Exemptions",
+    "evaluate",
+    "known_source",
+    "margins",
+    "named_rules",
+    "parse_exemptions",
+]
 
 Exemptions = Mapping[str, frozenset[str]]
 """Reason -> the sources whose documents that rule lets pass."""
@@ -47,6 +54,28 @@ def margins(rules: Sequence[Rule], frame: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame([margin(rule, frame) for rule in rules])
 
 
+def named_rules(rules: Sequence[Rule]) -> dict[str, set[str]]:
+    """Return name -> the reasons it stands for: a preset, one of its rules, or an own rule."""
+    targets: dict[str, set[str]] = {}
+    for rule in rules:
+        own = rule.name if rule.preset == OWN else rule.preset
+        targets.setdefault(own, set()).add(rule.reason)
+        targets.setdefault(rule.reason.removeprefix("rule:"), set()).add(rule.reason)
+    return targets
+
+
+def known_source(where: str, source: str, sources: Sequence[str]) -> None:
+    """Refuse a source that the recipe does not have.
+
+    Raises:
+        InputError: with the sources there are and the nearest.
+    """
+    if source not in sources:
+        near = did_you_mean(str(source), sources)
+        listed = ", ".join(sources)
+        raise InputError(f"{where}: unknown source {source!r}; sources are: {listed}.{near}")
+
+
 def parse_exemptions(
     exempt: Mapping[str, Sequence[str]], rules: Sequence[Rule], sources: Sequence[str]
 ) -> dict[str, frozenset[str]]:
@@ -61,17 +90,10 @@ def parse_exemptions(
     Raises:
         InputError: an unknown source or an unknown name.
     """
-    targets: dict[str, set[str]] = {}
-    for rule in rules:
-        own = rule.name if rule.preset == OWN else rule.preset
-        targets.setdefault(own, set()).add(rule.reason)
-        targets.setdefault(rule.reason.removeprefix("rule:"), set()).add(rule.reason)
+    targets = named_rules(rules)
     found: dict[str, set[str]] = {}
     for source, names in exempt.items():
-        if source not in sources:
-            near = did_you_mean(str(source), sources)
-            listed = ", ".join(sources)
-            raise InputError(f"exempt: unknown source {source!r}; sources are: {listed}.{near}")
+        known_source("exempt", source, sources)
         if isinstance(names, str) or not isinstance(names, Sequence):
             raise InputError(f"exempt: {source}: found {names!r}; write a list of presets or rules")
         for name in names:
@@ -88,13 +110,13 @@ def parse_exemptions(
 
 def _check_columns(rules: Sequence[Rule], frame: pl.DataFrame) -> None:
     for rule in rules:
-        for column in rule.reads:
+        for column in rule.columns:
             if column not in frame.columns:
                 raise InputError(
                     f"{rule.reason} reads {column!r}, which is not among the columns: "
                     f"{', '.join(frame.columns)}.{did_you_mean(column, frame.columns)}"
                 )
-    for column in sorted({column for rule in rules for column in rule.reads}):
+    for column in sorted({column for rule in rules for column in rule.columns}):
         series = frame.get_column(column)
         # NaN is greater than everything in polars: `score >= 0.5` would keep it.
         if series.dtype.is_float() and series.is_nan().any():
@@ -103,7 +125,7 @@ def _check_columns(rules: Sequence[Rule], frame: pl.DataFrame) -> None:
 
 def _outcome(rule: Rule, frame: pl.DataFrame, exemptions: Exemptions) -> pl.Series:
     try:
-        outcome = frame.select(rule.expression.alias(rule.reason)).to_series()
+        outcome = by_source(rule, frame, lambda one: one.expression).rename(rule.reason)
     except pl.exceptions.PolarsError as error:
         first_line = str(error).splitlines()[0][:200]
         raise InputError(f"{rule.reason} cannot be evaluated: {first_line}") from None
@@ -117,7 +139,7 @@ def _outcome(rule: Rule, frame: pl.DataFrame, exemptions: Exemptions) -> pl.Seri
 
 
 def _null_message(rule: Rule, unanswered: pl.DataFrame) -> str:
-    nulls = [name for name in rule.reads if unanswered.get_column(name).null_count()]
+    nulls = [name for name in rule.columns if unanswered.get_column(name).null_count()]
     names = " and ".join(map(repr, nulls))
     cause = (
         f"{names} {'are' if len(nulls) > 1 else 'is'} null there"

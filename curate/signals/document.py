@@ -7,10 +7,10 @@ r"""Plain sizes of a document: bytes, characters, lines, paragraphs, words.
 
 from typing import Any
 
-import polars as pl
 import pyarrow as pa
 
-from curate.signals.base import PARAGRAPH, WORD, Family, Signal, ratio, text_frame, to_table
+from curate.signals.base import Family, Signal, columns_table
+from curate.signals.fused import divided, text_counts
 
 __all__ = ["FAMILY"]
 
@@ -25,23 +25,17 @@ SIGNALS = {
 
 
 def _measure(texts: Any) -> Any:
-    text = pl.col("text")
-    frame = (
-        text_frame(texts)
-        .select(
-            num_bytes=text.str.len_bytes().cast(pl.Int64),
-            num_chars=text.str.len_chars().cast(pl.Int64),
-            newlines=text.str.count_matches("\n", literal=True).cast(pl.Int64),
-            open_line=(text.str.ends_with("\n").not_() & (text != "")).cast(pl.Int64),
-            num_paragraphs=text.str.count_matches(PARAGRAPH).cast(pl.Int64),
-            num_words=text.str.count_matches(WORD).cast(pl.Int64),
-        )
-        .with_columns(num_lines=pl.col("newlines") + pl.col("open_line"))
-        .with_columns(
-            mean_line_length=ratio(pl.col("num_chars") - pl.col("newlines"), pl.col("num_lines"))
-        )
-    )
-    return to_table(frame, SIGNALS)
+    counts = text_counts(texts)
+    num_lines = counts["newlines"] + counts["open_lines"]
+    columns = {
+        "num_bytes": counts["bytes"],
+        "num_chars": counts["chars"],
+        "num_lines": num_lines,
+        "num_paragraphs": counts["paragraphs"],
+        "num_words": counts["words"],
+        "mean_line_length": divided(counts["chars"] - counts["newlines"], num_lines),
+    }
+    return columns_table(columns, SIGNALS, counts["null"])
 
 
 FAMILY = Family(name="document", signals=SIGNALS, measure=_measure)

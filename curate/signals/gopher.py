@@ -14,18 +14,12 @@ only as whole words (`the,` is another word). Where there are no words or lines,
 
 from typing import Any
 
-import polars as pl
 import pyarrow as pa
 
-from curate.signals.base import BLANKS, LINE, WORD, Family, Signal, ratio, text_frame, to_table
+from curate.signals.base import Family, Signal, columns_table
+from curate.signals.fused import divided, text_counts
 
-__all__ = ["FAMILY", "STOP_WORDS"]
-
-STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
-ELLIPSIS = r"(?:\.\.\.|\x{2026})"
-ALPHA_WORD = r"\p{L}\S*"  # from a word's first letter to its end: one match per word with a letter
-BULLET_LINE = rf"(?m)^{BLANKS}[-*\x{{2022}}\x{{25CF}}]"
-ELLIPSIS_LINE = rf"(?m){ELLIPSIS}{BLANKS}$"
+__all__ = ["FAMILY"]
 
 SIGNALS = {
     "mean_word_length": Signal(pa.float64(), "characters per white-space word"),
@@ -41,42 +35,18 @@ SIGNALS = {
 
 
 def _measure(texts: Any) -> Any:
-    text = pl.col("text")
-
-    def count(pattern: str) -> pl.Expr:
-        return text.str.count_matches(pattern).cast(pl.Int64)
-
-    # Spaces and newlines by byte search; the rest of White_Space is rare: twice as fast as `\s`.
-    spaces = (
-        text.str.count_matches(" ", literal=True).cast(pl.Int64)
-        + text.str.count_matches("\n", literal=True).cast(pl.Int64)
-        + count(r"[\s&&[^ \n]]")
-    )
-    stop_words = [text.str.contains(rf"(?:^|\s)(?i-u:{w})(?:\s|$)") for w in STOP_WORDS]
-    counts = text_frame(texts).select(
-        words=count(WORD),
-        visible=text.str.len_chars().cast(pl.Int64) - spaces,
-        hashes=text.str.count_matches("#", literal=True).cast(pl.Int64),
-        ellipses=count(ELLIPSIS),
-        lines=count(LINE),
-        bullet_lines=count(BULLET_LINE),
-        ellipsis_lines=count(ELLIPSIS_LINE),
-        alpha_words=count(ALPHA_WORD),
-        num_stop_words=pl.sum_horizontal(
-            *(flag.cast(pl.Int64) for flag in stop_words), ignore_nulls=False
-        ),
-    )
-    words, lines = pl.col("words"), pl.col("lines")
-    frame = counts.select(
-        "num_stop_words",
-        mean_word_length=ratio(pl.col("visible"), words),
-        hash_word_ratio=ratio(pl.col("hashes"), words),
-        ellipsis_word_ratio=ratio(pl.col("ellipses"), words),
-        bullet_line_fraction=ratio(pl.col("bullet_lines"), lines),
-        ellipsis_line_fraction=ratio(pl.col("ellipsis_lines"), lines),
-        alpha_word_fraction=ratio(pl.col("alpha_words"), words),
-    )
-    return to_table(frame, SIGNALS)
+    counts = text_counts(texts)
+    words, lines = counts["words"], counts["lines"]
+    columns = {
+        "mean_word_length": divided(counts["chars"] - counts["white_chars"], words),
+        "hash_word_ratio": divided(counts["hashes"], words),
+        "ellipsis_word_ratio": divided(counts["ellipses"], words),
+        "bullet_line_fraction": divided(counts["bullet_lines"], lines),
+        "ellipsis_line_fraction": divided(counts["ellipsis_lines"], lines),
+        "alpha_word_fraction": divided(counts["alpha_words"], words),
+        "num_stop_words": counts["stop_words"],
+    }
+    return columns_table(columns, SIGNALS, counts["null"])
 
 
 FAMILY = Family(name="gopher", signals=SIGNALS, measure=_measure)

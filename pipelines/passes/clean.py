@@ -1,15 +1,22 @@
-"""Clean: documents -> documents, a new revision of every text; nobody is dropped here."""
+"""Clean: documents -> documents, a new revision of every text; nobody is dropped here.
 
+A text that no step changes keeps its hash, and a shard without a change is the collected shard.
+"""
+
+import itertools
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import polars as pl
 import pyarrow as pa
 
 from curate import cleaning
 from curate.corpus.identity import content_hash
 from curate.corpus.manifest import Manifest, conserve
-from curate.corpus.shard import Shard, iter_batches
+from curate.corpus.schema import SCHEMAS
+from curate.corpus.shard import Shard, ShardWriter, iter_batches
 from pipelines.digest import code_digest
 from pipelines.passes.base import (
     Context,
@@ -23,6 +30,9 @@ from pipelines.passes.base import (
     tables_of,
 )
 from pipelines.passes.modules import submodules
+
+if TYPE_CHECKING:
+    from curate.cleaning.clean import Cleaned
 
 __all__ = ["clean_shard", "run"]
 
@@ -38,7 +48,7 @@ def run(context: Context) -> Manifest:
         for shard in collected.tables["documents"]
     ]
     parts = run_parts(context, "clean", "revise", jobs)
-    tables = tables_of(parts, "documents")
+    tables = tables_of(parts, "documents", "revisions")
     conserve(context.store.storage, "clean", collected.tables["documents"], tables["documents"])
     manifest = Manifest(
         name="clean",
@@ -52,18 +62,104 @@ def run(context: Context) -> Manifest:
 
 
 def clean_shard(workspace: Workspace, shard: Shard, settings: Mapping[str, Any]) -> Parts:
-    """Job: write one shard's next revision."""
+    """Job: write one shard's next revision, and what was done to whom.
+
+    Counts: `documents`; `documents_changed`; `documents_emptied`, which had text and have none now
+    (they stay, as empty texts); `revised:STEP`, documents whose text a step changed;
+    `revised:STEP:KIND`, what it counted of that kind; and `hidden:FIELD`, documents in whose
+    address or meta data something was hidden.
+    """
     from curate.cleaning.clean import clean
 
-    changed = 0
-    with workspace.writer("documents") as writer:
-        for batch in iter_batches(workspace.storage, shard):
-            texts, by_step = clean(batch.column("text"), settings)
-            hashes = [content_hash(text.encode()) for text in texts.to_pylist()]
-            names = batch.schema.names
-            columns = dict(zip(names, batch.columns, strict=True))
-            columns |= {"text": texts, "text_hash": pa.array(hashes, pa.binary(16))}
-            writer.write(pa.table({name: columns[name] for name in names}))
-            changed += sum(int(flags.sum()) for flags in by_step.values())
-        documents = writer.commit()
-    return Parts({"documents": [documents]}, {"documents": documents.rows, "revisions": changed})
+    counts = {"documents": shard.rows, "documents_changed": 0, "documents_emptied": 0}
+    writer: ShardWriter | None = None
+    documents = shard
+    with workspace.writer("revisions") as revisions:
+        for number, batch in enumerate(iter_batches(workspace.storage, shard)):
+            cleaned = clean(batch.column("text"), settings, batch.column("source"))
+            fields = _hidden_fields(batch, settings["redact"], counts)
+            if writer is None and (fields or cleaned.changed.any()):
+                writer = workspace.writer("documents")
+                for before in itertools.islice(iter_batches(workspace.storage, shard), number):
+                    writer.write(before)
+            if cleaned.changed.any():
+                fields |= _revised(batch, cleaned, counts)
+                revisions.write(_revisions(batch, fields["text_hash"], cleaned, counts))
+            if writer is not None:
+                columns = dict(zip(batch.schema.names, batch.columns, strict=True)) | fields
+                writer.write(pa.table(columns))
+        tables = {"revisions": [revisions.commit()]} if revisions.rows else {}
+    if writer is not None:
+        with writer:
+            documents = writer.commit()
+    return Parts({"documents": [documents], **tables}, counts)
+
+
+def _hidden_fields(
+    batch: Any, setting: Mapping[str, Any] | None, counts: dict[str, int]
+) -> dict[str, Any]:
+    """Return the columns beside the text from which something has to be hidden."""
+    if setting is None:
+        return {}
+    from curate.cleaning.fields import FIELDS, hide_field
+
+    found = {}
+    sources = pl.Series(batch.column("source")).cast(pl.String)
+    for name in FIELDS:
+        before = pl.Series(batch.column(name)).cast(pl.String)
+        after = hide_field(name, before, setting, sources)
+        changed = int(before.ne_missing(after).sum())
+        if changed:
+            counts[f"hidden:{name}"] = counts.get(f"hidden:{name}", 0) + changed
+            found[name] = after.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(pa.string())
+    return found
+
+
+def _revised(batch: Any, cleaned: "Cleaned", counts: dict[str, int]) -> dict[str, Any]:
+    """Return the new texts of a batch, and the hashes of those that are new."""
+    rows = np.flatnonzero(cleaned.changed)
+    texts = cleaned.texts.take(pa.array(rows))
+    hashes = np.array(batch.column("text_hash").to_pylist(), dtype=object)
+    hashes[rows] = [content_hash(text) for text in _utf8(texts)]
+    had_text = batch.column("text").take(pa.array(rows))
+    counts["documents_changed"] += len(rows)
+    counts["documents_emptied"] += int((_sizes(had_text) > 0)[_sizes(texts) == 0].sum())
+    return {"text": cleaned.texts, "text_hash": pa.array(hashes.tolist(), pa.binary(16))}
+
+
+def _revisions(batch: Any, hashes: Any, cleaned: "Cleaned", counts: dict[str, int]) -> Any:
+    """Return the rows of `revisions`, in the order of the documents and then of the steps."""
+    steps: dict[str, np.ndarray] = {}
+    for one in cleaned.revisions:
+        if one.kind is not None:
+            name = f"revised:{one.step}:{one.kind}"
+            counts[name] = counts.get(name, 0) + int(one.counts.sum())
+        steps[one.step] = np.union1d(steps.get(one.step, np.zeros(0, np.int64)), one.rows)
+    for step, changed in steps.items():
+        counts[f"revised:{step}"] = counts.get(f"revised:{step}", 0) + len(changed)
+    rows = np.concatenate([one.rows for one in cleaned.revisions])
+    order = np.argsort(rows, kind="stable")
+    which = np.repeat(np.arange(len(cleaned.revisions)), [len(o.rows) for o in cleaned.revisions])
+    named = {
+        "step": pa.array([one.step for one in cleaned.revisions], pa.string()),
+        "kind": pa.array([one.kind for one in cleaned.revisions], pa.string()),
+    }
+    at, of = pa.array(rows[order]), pa.array(which[order])
+    columns = {"doc_id": batch.column("doc_id").take(at), "text_hash": hashes.take(at)}
+    columns |= {name: values.take(of) for name, values in named.items()}
+    columns["count"] = pa.array(np.concatenate([o.counts for o in cleaned.revisions])[order])
+    return pa.table(columns).cast(SCHEMAS["revisions"])
+
+
+def _sizes(texts: Any) -> np.ndarray:
+    """Return the UTF-8 bytes of each text, int64 [n]."""
+    offsets = np.frombuffer(texts.buffers()[1], dtype=np.int64)
+    return np.diff(offsets[texts.offset : texts.offset + len(texts) + 1])
+
+
+def _utf8(texts: Any) -> Iterator[memoryview]:
+    """Yield each text's bytes without making Python strings."""
+    ends = np.frombuffer(texts.buffers()[1], dtype=np.int64)[texts.offset :]
+    data = memoryview(texts.buffers()[2] or b"")
+    for start, stop in itertools.pairwise(ends[: len(texts) + 1].tolist()):
+        yield data[start:stop]

@@ -101,6 +101,12 @@ def _groups(source: Source, base: str, settings: Collect) -> list[list[Slice]]:
     found = readers()
     for file in expand(source.paths, base, source.format):
         by_reader[reader_for(file.path, source.format)[0].name].append(file)
+    for name, files in sorted(by_reader.items()):
+        if found[name].schema != "text":
+            raise InputError(
+                f"source {source.name!r}: {files[0].path} is read by {name!r}, which gives no "
+                "text, and a corpus holds text so far; leave such files out of `paths:`."
+            )
     return [
         slices
         for name in sorted(by_reader)

@@ -1,21 +1,36 @@
-"""Decontaminate: documents x benchmarks -> evidence: which test item, which span, how much."""
+"""Decontaminate: documents x benchmarks -> evidence: which test item, which span, how much.
 
-import functools
+    index   the benchmarks' items -> their n-grams that are evidence
+    find    a shard of documents -> every place where one of them stands
+    common  all places -> the n-grams that too many documents hold, which are no evidence
+    score   the places in one shard -> the table `contamination`
+
+A text is read once: `score` works on the places that `find` noted, and looks at the text of the few
+documents that match. So an added file costs its own `find`, and `common` and `score`, which are
+small. Where there are so few documents that no n-gram can be common, one stage, `match`, does it.
+
+Neither thresholds nor actions are part of it: those are `judge`'s.
+"""
+
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import polars as pl
 import pyarrow as pa
 
-from curate.contamination.index import BenchmarkIndex
-from curate.corpus.errors import InputError
+from curate.contamination.grams import Hits
+from curate.contamination.guards import common_keys
+from curate.contamination.methods import FLOORS, METHODS, WHOLE
 from curate.corpus.manifest import Manifest
 from curate.corpus.schema import SCHEMAS
 from curate.corpus.shard import Shard, iter_batches, read_shard
-from curate.readers.discover import expand, open_stream
+from curate.corpus.storage import Storage
+from curate.readers.discover import expand
 from curate.readers.registry import reader_for
 from pipelines.digest import code_digest
-from pipelines.evidence import Benchmark
+from pipelines.evidence import HELD_OUT, Decontaminate
 from pipelines.passes.base import (
     Context,
     PartJob,
@@ -25,145 +40,312 @@ from pipelines.passes.base import (
     finish,
     part_key,
     run_parts,
-    tables_of,
 )
+from pipelines.passes.benchmarks import build_index, open_index
+from pipelines.passes.heldout import earlier_versions
 
-__all__ = ["build_index", "match_shard", "run"]
+__all__ = ["find_shard", "join_counts", "match_shard", "run", "score_shard"]
 
-_RECORD_ABOVE = (
-    0.2  # matches weaker than this are no evidence for anybody; judge applies the threshold
+_NAME = "decontaminate"
+_KINDS = (*METHODS, WHOLE)
+_HITS = pa.schema(
+    [
+        pa.field("kind", pa.int8(), nullable=False),  # number in _KINDS
+        pa.field("row", pa.int64(), nullable=False),  # of the shard
+        pa.field("word", pa.int64(), nullable=False),
+        pa.field("key", pa.int64(), nullable=False),
+    ]
 )
-_MAX_ITEM_BYTES = 10_000_000
+_COUNTS = pa.schema(
+    [
+        pa.field("kind", pa.int8(), nullable=False),
+        pa.field("key", pa.int64(), nullable=False),
+        pa.field("documents", pa.int64(), nullable=False),
+    ]
+)
 
 
 def run(context: Context) -> Manifest:
     """Match every document against the benchmarks."""
     began = time.monotonic()
-    cleaned = context.manifests["clean"]
-    asked = context.recipe.decontaminate
+    asked, cleaned = context.recipe.decontaminate, context.manifests["clean"]
     code = code_digest(__name__)
-    floor = min(_RECORD_ABOVE, asked.method.ngram.overlap)
-    settings = {
-        "against": [benchmark.model_dump(mode="json") for benchmark in asked.against],
-        "words": asked.method.ngram.words,
-        "record_above": floor,
-    }
-    parts: list[Parts] = []
-    info: dict[str, Any] = {"coverage": []}
+    settings = _settings(asked)
+    documents = cleaned.tables["documents"]
+    held_out = earlier_versions(context, part_key(code, settings, cleaned.fingerprint))
+    parts: list[Parts | None] = []
+    info: dict[str, Any] = {"coverage": [], **held_out.info}
     tables: dict[str, tuple[Shard, ...]] = {"contamination": ()}
-    if asked.against:
-        (built,) = run_parts(
-            context,
-            "decontaminate",
-            "index",
-            [_index_job(code, asked.against, context.recipe.base, settings)],
-        )
+    counts: dict[str, int] = {}
+    if asked.against or held_out.shards:
+        job = _index_job(context, code, settings, held_out.shards)
+        (built,) = run_parts(context, _NAME, "index", [job])
         (index,) = built.tables["index"]
         info["coverage"] = built.info["coverage"]
-        jobs = [
-            PartJob(
-                part_key(code, settings, shard.sha256, index.sha256),
-                match_shard,
-                (shard, index, floor),
-            )
-            for shard in cleaned.tables["documents"]
-        ]
-        parts = run_parts(context, "decontaminate", "match", jobs)
-        tables = {**tables_of(parts, "contamination"), "index": (index,)}
+        parts = _matched(context, code, documents, index, settings, info, held_out.parts)
+        counts = add_counts([part for part in parts if part is not None])
+        found = [part.tables["contamination"][0] if part else None for part in parts]
+        info["contaminated"] = [number for number, s in enumerate(found) if s and s.rows]
+        evidence = tuple(shard for shard in found if shard and shard.rows)
+        tables = {"contamination": evidence, "index": (index,)}
     manifest = Manifest(
-        name="decontaminate",
+        name=_NAME,
         settings=settings,
         code=code,
         parents={"clean": cleaned.fingerprint},
         tables=tables,
-        counts=add_counts(parts),
+        counts=counts,
         info=info,
     )
     return finish(context, manifest, began)
 
 
+def _settings(asked: Decontaminate) -> dict[str, Any]:
+    """Return what the evidence depends on: no action, no threshold, but a floor below it."""
+    method = asked.method
+    thresholds = {
+        "ngram": method.ngram and method.ngram.overlap,
+        "llama3": method.llama3 and method.llama3.coverage,
+        "decon": method.decon and method.decon.score,
+    }
+    used = {name: getattr(method, name) for name in METHODS if getattr(method, name) is not None}
+    floors = {name: min(FLOORS[name], value) for name, value in thresholds.items() if value}
+    exclude = {"overlap", "coverage", "score"}
+    return {
+        "against": [one.model_dump(mode="json", exclude={"action"}) for one in asked.against],
+        "methods": {n: one.model_dump(mode="json", exclude=exclude) for n, one in used.items()},
+        "guards": asked.guards.model_dump(mode="json"),
+        "record_above": {**floors, WHOLE: FLOORS[WHOLE]},
+        "held_out": asked.held_out,
+    }
+
+
 def _index_job(
-    code: str, against: Sequence[Benchmark], base: str, settings: Mapping[str, Any]
+    context: Context, code: str, settings: Mapping[str, Any], held_out: Sequence[Any]
 ) -> PartJob:
-    inputs = [(b.model_dump(mode="json"), expand(b.paths, base, b.format)) for b in against]
+    against, base = context.recipe.decontaminate.against, context.recipe.base
+    inputs = [
+        (b.model_dump(mode="json", exclude={"action"}), expand(b.paths, base, b.format))
+        for b in against
+    ]
     identity = [f"{f.uri}|{f.size}|{f.version}" for _, files in inputs for f in files]
     used = {
         reader_for(f.path, b["format"])[0].read.__module__ for b, files in inputs for f in files
     }
-    key = part_key(code, settings, *identity, *(code_digest(name) for name in sorted(used)))
-    return PartJob(key, build_index, (inputs, settings["words"]))
+    own = {name: settings["guards"][name] for name in ("min_words", "min_chars", "max_items")}
+    asked = {"methods": settings["methods"], "guards": own}
+    more = [shard.sha256 for pair in held_out for shard in pair]
+    key = part_key(
+        code, {**asked, "against": settings["against"]}, *identity, *more,
+        *(code_digest(name) for name in sorted(used)),
+    )  # fmt: skip
+    earlier = (HELD_OUT, tuple(held_out)) if held_out else ("", ())
+    return PartJob(key, build_index, (inputs, asked, earlier))
 
 
-def build_index(
-    workspace: Workspace, inputs: Sequence[tuple[Mapping[str, Any], Sequence[Any]]], words: int
-) -> Parts:
-    """Job: read the benchmarks' items and build their n-gram index."""
-    import polars as pl
-
-    frames = []
-    for benchmark, files in inputs:
-        texts: list[str] = []
-        keys: list[str | None] = []
-        for file in files:
-            reader, compression = reader_for(file.path, benchmark["format"])
-            options = {
-                "columns": {
-                    "text": benchmark["columns"]
-                    if len(benchmark["columns"]) > 1
-                    else benchmark["columns"][0]
-                },
-                "delimiter": benchmark["delimiter"],
-                "max_document_bytes": _MAX_ITEM_BYTES,
-            }
-            for piece in reader.split(file, 1 << 62):
-                for batch in reader.read(
-                    piece, functools.partial(open_stream, file, compression, None), options
-                ):
-                    if batch.rejects:
-                        first = batch.rejects[0]
-                        raise InputError(
-                            f"benchmark {benchmark['name']!r}: {file.path} record "
-                            f"{first.position} cannot be read "
-                            f"({first.reason}: {first.detail}); a test set must be whole"
-                        )
-                    texts += batch.records.column("text").to_pylist()
-                    keys += batch.records.column("key").to_pylist()
-        if not texts:
-            raise InputError(f"benchmark {benchmark['name']!r} has no items")
-        names = [str(number) if key is None else key for number, key in enumerate(keys)]
-        frames.append(
-            pl.DataFrame(
-                {"benchmark": [benchmark["name"]] * len(texts), "item": names, "text": texts}
+def _matched(
+    context: Context,
+    code: str,
+    documents: Sequence[Shard],
+    index: Shard,
+    settings: Mapping[str, Any],
+    info: dict[str, Any],
+    held_out: tuple[Shard, ...],
+) -> list[Parts | None]:
+    """Return the matches of each shard, None where none of its documents has any evidence."""
+    floors, guards = settings["record_above"], settings["guards"]
+    total = sum(shard.rows for shard in documents)
+    own = [shard.sha256 for shard in (index, *held_out)]
+    if total <= guards["max_documents"]:
+        jobs = [
+            PartJob(
+                part_key(code, floors, shard.sha256, *own),
+                match_shard,
+                (shard, index, floors, held_out),
             )
+            for shard in documents
+        ]
+        return list(run_parts(context, _NAME, "match", jobs))
+    jobs = [
+        PartJob(part_key(code, "find", shard.sha256, own[0]), find_shard, (shard, index))
+        for shard in documents
+    ]
+    found = run_parts(context, _NAME, "find", jobs)
+    counts = tuple(part.tables["gram_counts"][0] for part in found)
+    limits = {"documents": total, "most": guards["max_documents"], "share": guards["max_share"]}
+    content = [shard.sha256 for shard in (index, *counts)]
+    job = PartJob(part_key(code, limits, *content), join_counts, (index, counts, limits))
+    (joined,) = run_parts(context, _NAME, "common", [job])
+    (common,) = joined.tables["common"]
+    info["common"] = joined.info["common"]
+    info["silenced"] = joined.info["silenced"]
+    for name, count in info["silenced"].items():
+        context.note(
+            _NAME,
+            f"{count:,} items of {name} cannot be recognised: all they say is in too many "
+            "documents here, be it boilerplate or a leak (see decontaminate.guards)",
         )
-    index = BenchmarkIndex.build(pl.concat(frames), words=words)
-    table = index.to_table()
-    with workspace.writer("index", table.schema) as writer:
-        writer.write(table)
-        return Parts({"index": [writer.commit()]}, {}, {"coverage": index.coverage().to_dicts()})
+    hits = [part.tables["hits"][0] for part in found]
+    jobs = [
+        PartJob(
+            part_key(code, floors, shard.sha256, noted.sha256, common.sha256, *own),
+            score_shard,
+            (shard, noted, index, common, floors, held_out),
+        )
+        for shard, noted in zip(documents, hits, strict=True)
+        if noted.rows
+    ]
+    scored = iter(run_parts(context, _NAME, "score", jobs))
+    return [next(scored) if noted.rows else None for noted in hits]
 
 
 def match_shard(
-    workspace: Workspace, shard: Shard, index_shard: Shard, record_above: float
+    workspace: Workspace,
+    shard: Shard,
+    index_shard: Shard,
+    floors: Mapping[str, float],
+    held_out: tuple[Shard, ...] = (),
 ) -> Parts:
     """Job: match one shard's documents."""
-    index = BenchmarkIndex.from_table(read_shard(workspace.storage, index_shard))
+    index = open_index(workspace.storage, index_shard)
+    frames, ids = [], []
     documents = 0
-    with workspace.writer("contamination") as writer:
-        for batch in iter_batches(workspace.storage, shard, ["doc_id", "text_hash", "text"]):
-            documents += batch.num_rows
-            found = index.match(batch.column("text"), record_above=record_above)
-            if found.height:
-                rows = found["document"].to_arrow()
-                columns = {
-                    "doc_id": batch.column("doc_id").take(rows),
-                    "text_hash": batch.column("text_hash").take(rows),
-                }
-                columns |= {
-                    name: found[name].to_arrow() for name in found.columns if name != "document"
-                }
-                writer.write(
-                    pa.table({name: columns[name] for name in SCHEMAS["contamination"].names})
-                )
+    for batch in iter_batches(workspace.storage, shard, ["doc_id", "text_hash", "text"]):
+        found = index.match(batch.column("text"), record_above=floors)
+        frames.append(found.with_columns(pl.col("document") + documents))
+        ids.append(batch.select(["doc_id", "text_hash"]))
+        documents += batch.num_rows
+    return _written(workspace, frames, ids, held_out)
+
+
+def find_shard(workspace: Workspace, shard: Shard, index_shard: Shard) -> Parts:
+    """Job: note where evidence stands in one shard, and in how many documents each n-gram is."""
+    index = open_index(workspace.storage, index_shard)
+    sizes = index.num_keys()
+    counts = {name: np.zeros(size, dtype=np.int64) for name, size in sizes.items()}
+    row = 0
+    with workspace.writer("hits", _HITS, kind="arrow") as writer:
+        for batch in iter_batches(workspace.storage, shard, ["text"]):
+            for name, hits in index.find(batch.column("text")).items():
+                if not len(hits):
+                    continue
+                different = np.unique(np.stack([hits.document, hits.key], axis=1), axis=0)
+                np.add.at(counts[name], different[:, 1], 1)
+                kind = np.full(len(hits), _KINDS.index(name), dtype=np.int8)
+                columns = [kind, hits.document + row, hits.word, hits.key]
+                writer.write(pa.table([pa.array(one) for one in columns], schema=_HITS))
+            row += batch.num_rows
+        noted = writer.commit()
+    with workspace.writer("gram_counts", _COUNTS, kind="arrow") as writer:
+        for name, count in counts.items():
+            key = np.flatnonzero(count)
+            kind = np.full(key.size, _KINDS.index(name), dtype=np.int8)
+            writer.write(pa.table([kind, key, count[key]], schema=_COUNTS))
+        counted = writer.commit()
+    return Parts({"hits": [noted], "gram_counts": [counted]})
+
+
+def join_counts(
+    workspace: Workspace, index_shard: Shard, shards: Sequence[Shard], limits: Mapping[str, Any]
+) -> Parts:
+    """Job: add up the counts of all shards; write the keys that too many documents hold."""
+    index = open_index(workspace.storage, index_shard)
+    counts = {name: np.zeros(size, dtype=np.int64) for name, size in index.num_keys().items()}
+    for shard in shards:
+        table = read_shard(workspace.storage, shard)
+        kind, key, documents = (table[name].to_numpy() for name in _COUNTS.names)
+        for name, total in counts.items():
+            mine = kind == _KINDS.index(name)
+            total[key[mine]] += documents[mine]
+    common = common_keys(counts, limits["documents"], limits["most"], limits["share"])
+    with workspace.writer("common", _COUNTS, kind="arrow") as writer:
+        for name, keys in common.items():
+            kind = np.full(keys.size, _KINDS.index(name), dtype=np.int8)
+            writer.write(pa.table([kind, keys, counts[name][keys]], schema=_COUNTS))
         written = writer.commit()
-    return Parts({"contamination": [written]}, {"documents": documents, "matches": written.rows})
+    told = {name: int(keys.size) for name, keys in common.items() if keys.size}
+    return Parts({"common": [written]}, {}, {"common": told, "silenced": index.silenced(common)})
+
+
+def score_shard(
+    workspace: Workspace,
+    shard: Shard,
+    hits_shard: Shard,
+    index_shard: Shard,
+    common_shard: Shard,
+    floors: Mapping[str, float],
+    held_out: tuple[Shard, ...] = (),
+) -> Parts:
+    """Job: make matches of the places in one shard, without the common n-grams."""
+    storage = workspace.storage
+    index = open_index(storage, index_shard)
+    table = read_shard(storage, common_shard)
+    common = {
+        _KINDS[kind]: np.sort(table["key"].to_numpy()[table["kind"].to_numpy() == kind])
+        for kind in range(len(_KINDS))
+    }
+    noted = read_shard(storage, hits_shard)
+    kind, row, word, key = (noted[name].to_numpy() for name in _HITS.names)
+    found: dict[str, Hits] = {}
+    for number, name in enumerate(_KINDS):
+        mine = kind == number
+        if mine.any():
+            hits = Hits(document=row[mine], word=word[mine], key=key[mine])
+            found[name] = hits.where(~np.isin(hits.key, common[name]))
+    fetch = _fetcher(storage, shard, np.unique(row))
+    frame = index.score(found, fetch, common=common, record_above=floors)
+    ids = read_shard(storage, shard, ["doc_id", "text_hash"]).combine_chunks().to_batches()
+    return _written(workspace, [frame], ids, held_out)
+
+
+def _fetcher(storage: Storage, shard: Shard, rows: Any) -> Callable[[Any], Any]:
+    """Return a function from rows of a shard, all of them among `rows`, to their texts."""
+    kept: list[Any] = []
+
+    def fetch(asked: Any) -> Any:
+        if not kept:
+            position, parts = 0, [pa.array([], pa.large_string())]
+            for batch in iter_batches(storage, shard, ["text"]):
+                low, high = np.searchsorted(rows, [position, position + batch.num_rows])
+                parts.append(batch.column("text").take(pa.array(rows[low:high] - position)))
+                position += batch.num_rows
+            kept.append(pa.concat_arrays(parts))
+        return kept[0].take(pa.array(np.searchsorted(rows, asked)))
+
+    return fetch
+
+
+def _written(
+    workspace: Workspace, frames: Sequence[pl.DataFrame], ids: Any, held_out: tuple[Shard, ...]
+) -> Parts:
+    """Write the matches of a shard; `document` is the row in it."""
+    names = SCHEMAS["contamination"].names
+    matches = 0
+    with workspace.writer("contamination") as writer:
+        known = pa.Table.from_batches(ids) if ids else None
+        found = pl.concat(frames) if frames else None
+        documents = 0 if known is None else known.num_rows
+        if found is not None and found.height:
+            rows = found["document"].to_arrow()
+            columns = {name: known[name].take(rows) for name in ("doc_id", "text_hash")}  # type: ignore[index]
+            columns |= {n: found[n].to_arrow() for n in found.columns if n != "document"}
+            table = pa.table({name: columns[name] for name in names})
+            table = _without_own(workspace.storage, table, held_out)
+            matches = table.num_rows
+            writer.write(table.cast(SCHEMAS["contamination"]))
+        written = writer.commit()
+    return Parts({"contamination": [written]}, {"documents": documents, "matches": matches})
+
+
+def _without_own(storage: Storage, table: Any, held_out: tuple[Shard, ...]) -> Any:
+    """Leave out held-out documents that match held-out documents: they stay held out together."""
+    if not held_out:
+        return table
+    own: set[bytes] = set()
+    for shard in held_out:
+        table_of = read_shard(storage, shard, ["doc_id", "kept", "split"])
+        held = pl.col("kept") & (pl.col("split") != "train")
+        own |= set(pl.DataFrame(pl.from_arrow(table_of)).filter(held)["doc_id"])
+    ids, benchmarks = table["doc_id"].to_pylist(), table["benchmark"].to_pylist()
+    keep = [b != HELD_OUT or i not in own for i, b in zip(ids, benchmarks, strict=True)]
+    return table.filter(pa.array(keep, pa.bool_()))

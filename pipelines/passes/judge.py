@@ -31,8 +31,10 @@ from pipelines.passes.base import (
     run_parts,
     tables_of,
 )
+from pipelines.passes.canaries import run_canaries
 from pipelines.passes.splits import draw_splits
-from pipelines.passes.twins import Survival, joined_labels, ordinals, read_twins, survive
+from pipelines.passes.tainted import contaminated, marked, to_drop, wanted
+from pipelines.passes.twins import Survival, joined_labels, read_twins, survive
 from pipelines.recipe import Recipe
 from pipelines.store import Store
 
@@ -52,14 +54,15 @@ def rules_of(recipe: Recipe) -> RuleSet:
         use=asked.use,
         add=asked.add,
         exempt=asked.exempt,
+        override=asked.override,
         on_null=asked.on_null,
-        columns=_columns(),
+        columns=_columns(recipe.measure.asked),
         sources=[source.name for source in recipe.sources],
     )
 
 
-def _columns() -> dict[str, Any]:
-    return {**available_columns(), "source": pl.String()}
+def _columns(asked: Mapping[str, Any]) -> dict[str, Any]:
+    return {**available_columns(asked), "source": pl.String()}
 
 
 def run(context: Context) -> Manifest:
@@ -67,8 +70,9 @@ def run(context: Context) -> Manifest:
     began = time.monotonic()
     recipe, manifests = context.recipe, context.manifests
     rules = rules_of(recipe)
+    flown = run_canaries(context, rules)
+    asked = recipe.rules.model_dump(mode="json", exclude={"canaries"})
     code = code_digest(__name__)
-    ngram = recipe.decontaminate.method.ngram
     settings = {
         "corpus": recipe.name,
         "rules": rules.to_dict(),
@@ -79,7 +83,7 @@ def run(context: Context) -> Manifest:
         "near": _near(manifests["deduplicate"].settings["near"]),
         "rows": manifests["deduplicate"].info["rows"],
         "source_loss": recipe.deduplicate.guardrails.source_loss,
-        "contamination": {"overlap": ngram.overlap, "action": recipe.decontaminate.action},
+        "contamination": wanted(recipe.decontaminate),
         "split": recipe.split.model_dump(mode="json"),
         "seed": recipe.seed,
     }
@@ -98,7 +102,7 @@ def run(context: Context) -> Manifest:
     job = PartJob(
         part_key(case, [], *(shard.sha256 for shard in earlier)),
         judge_all,
-        (evidence, settings, recipe.rules.model_dump(mode="json"), earlier),
+        (evidence, settings, asked, recipe.measure.asked, earlier),
     )
     (parts,) = run_parts(context, "judge", "verdicts", [job])
     tables = tables_of([parts], "verdicts", "demanded")
@@ -115,7 +119,7 @@ def run(context: Context) -> Manifest:
         },
         tables=tables,
         counts=parts.counts,
-        info={**parts.info, "case": case},
+        info={**parts.info, "case": case, "canaries": flown},
     )
     return finish(context, manifest, began)
 
@@ -152,6 +156,7 @@ def judge_all(
     evidence: Mapping[str, Sequence[Shard]],
     settings: Mapping[str, Any],
     asked: Mapping[str, Any],
+    measured: Mapping[str, Any],
     earlier: Sequence[Shard],
 ) -> Parts:
     """Job: join the evidence and write the verdicts, one shard for each shard of documents."""
@@ -160,15 +165,15 @@ def judge_all(
         use=asked["use"],
         add=asked["add"],
         exempt=asked["exempt"],
+        override=asked["override"],
         on_null=asked["on_null"],
-        columns=_columns(),
-        sources=list(asked["exempt"]),
+        columns=_columns(measured),
+        sources=[*asked["exempt"], *asked["override"]],
     )
     passed = evaluate(rules.rules, frame, rules.exemptions)
-    contaminated = _contaminated(
-        workspace, evidence["contamination"], frame, settings["contamination"]
-    )
-    dropping = contaminated if settings["contamination"]["action"] == "drop" else {}
+    tainting = settings["contamination"]
+    tainted = contaminated(workspace, evidence["contamination"], frame, tainting)
+    dropping = to_drop(tainted, tainting)
     standing = _all_true(passed, frame.height)
     for mask in dropping.values():
         standing &= ~mask
@@ -206,11 +211,7 @@ def judge_all(
         "crowded_unverified": survival.unreached,
     }
     counts |= {f"reason:{name}": int(mask.sum()) for name, mask in reasons.items()}
-    counts |= {
-        f"marked:{name}": int(mask.sum())
-        for name, mask in contaminated.items()
-        if name not in dropping
-    }
+    counts |= marked(tainted, tainting)
     counts |= {
         f"split:{name}": int((kept & (splits == name).to_numpy()).sum())
         for name in ("train", "validation", "test")
@@ -258,23 +259,6 @@ def _all_true(passed: pl.DataFrame, height: int) -> np.ndarray:
     for name in passed.columns:
         standing &= passed[name].to_numpy()
     return standing
-
-
-def _contaminated(
-    workspace: Workspace, shards: Sequence[Shard], frame: pl.DataFrame, settings: Mapping[str, Any]
-) -> dict[str, np.ndarray]:
-    """Return for each benchmark found which documents contain enough of one of its items."""
-    masks: dict[str, np.ndarray] = {}
-    for shard in shards:
-        rows = pl.DataFrame(pl.from_arrow(read_shard(workspace.storage, shard)))
-        for (name,), group in rows.filter(pl.col("overlap") >= settings["overlap"]).group_by(
-            "benchmark", maintain_order=True
-        ):
-            mask = masks.setdefault(str(name), np.zeros(frame.height, dtype=bool))
-            at = ordinals(frame["doc_id"], group["doc_id"])
-            check_text_hash("decontaminate", frame["text_hash"].gather(at), group["text_hash"])
-            mask[at] = True
-    return dict(sorted(masks.items()))
 
 
 def _reasons(reasons: Mapping[str, np.ndarray], height: int) -> pl.Series:

@@ -1,67 +1,147 @@
-"""Measure: documents -> signals; every number a rule may want, computed once."""
+"""Measure: documents -> signals; every number a rule may want, computed once.
 
+The families that every run measures share one job per shard, and so one reading of its text. What
+only some recipes want (an expensive family, a word list, a fitted model) is a group of its own, so
+that a changed list or an edited family measures that group again and nothing else. A last, cheap
+job puts the groups' columns side by side; where there is one group only, its shard is the result.
+"""
+
+import importlib.metadata
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from curate import signals
+from curate.corpus.identity import fingerprint
 from curate.corpus.manifest import Manifest, conserve
-from curate.corpus.shard import Shard, iter_batches
+from curate.corpus.shard import Shard
+from curate.kernels.fold import UNICODE_VERSION
+from curate.signals.registry import Unit, families, units
+from pipelines.demanded import check_allowed, families_of, signals_read
 from pipelines.digest import code_digest
 from pipelines.passes.base import (
     Context,
     PartJob,
     Parts,
-    Workspace,
-    add_counts,
     finish,
     part_key,
     run_parts,
     tables_of,
 )
-from pipelines.passes.modules import submodules
+from pipelines.passes.fitting import artefact_of, unit_code
+from pipelines.passes.measuring import join_columns, measure_group
 
-__all__ = ["measure_shard", "run"]
+__all__ = ["run"]
+
+_JOBS = "pipelines.passes.measuring"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Group:
+    """Families measured together: those of `names`, or the one of `unit`."""
+
+    label: str
+    code: str
+    names: tuple[str, ...] = ()
+    unit: Unit | None = None
+    artefact: Parts | None = None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What is asked, for the key."""
+        made = {}
+        if self.unit is not None:
+            made = {"maker": self.unit.maker, "unit": self.unit.name, **self.unit.settings}
+        return {"families": list(self.names), "made": made, "unicode": UNICODE_VERSION}
+
+    @property
+    def shard(self) -> Shard | None:
+        """The artefact's shard."""
+        return None if self.artefact is None else next(iter(self.artefact.tables["artefact"]))
 
 
 def run(context: Context) -> Manifest:
     """Measure every shard of documents."""
     began = time.monotonic()
     cleaned = context.manifests["clean"]
-    code = code_digest(__name__, *submodules(signals))
-    jobs = [
-        PartJob(part_key(code, {}, shard.sha256), measure_shard, (shard,))
-        for shard in cleaned.tables["documents"]
-    ]
-    parts = run_parts(context, "measure", "signals", jobs)
+    documents = cleaned.tables["documents"]
+    groups = _groups(context, documents)
+    columns = [_measured(context, group, documents) for group in groups]
+    parts = columns[0]
+    if len(groups) > 1:
+        shards = [
+            tuple(part.tables["signals"][0] for part in row) for row in zip(*columns, strict=True)
+        ]
+        code = code_digest(_JOBS)
+        jobs = [
+            PartJob(part_key(code, {}, *(one.sha256 for one in row)), join_columns, (row,))
+            for row in shards
+        ]
+        parts = run_parts(context, "measure", "join", jobs)
     tables = tables_of(parts, "signals")
-    conserve(context.store.storage, "measure", cleaned.tables["documents"], tables["signals"])
+    conserve(context.store.storage, "measure", documents, tables["signals"])
+    artefacts = {group.label: group for group in groups if group.artefact is not None}
+    if artefacts:
+        tables["artefacts"] = tuple(g.shard for g in artefacts.values() if g.shard is not None)
     manifest = Manifest(
         name="measure",
-        settings={},
-        code=code,
+        settings={group.label: group.settings for group in groups},
+        code=fingerprint(*(group.code for group in groups)),
         parents={"clean": cleaned.fingerprint},
         tables=tables,
-        counts=add_counts(parts),
+        counts={"documents": sum(shard.rows for shard in tables["signals"])},
+        info={
+            "artefacts": {
+                label: {
+                    "sha256": group.shard.sha256 if group.shard else "",
+                    **(group.artefact.info["facts"] if group.artefact else {}),
+                }
+                for label, group in artefacts.items()
+            }
+        },
     )
     return finish(context, manifest, began)
 
 
-def measure_shard(workspace: Workspace, shard: Shard) -> Parts:
-    """Job: measure one shard."""
-    import pyarrow as pa
-
-    from curate.signals.registry import measure
-
-    tables = []
-    for batch in iter_batches(workspace.storage, shard, ["doc_id", "text_hash", "text"]):
-        measured = measure(batch.column("text"))
-        identity = pa.table(
-            {"doc_id": batch.column("doc_id"), "text_hash": batch.column("text_hash")}
+def _groups(context: Context, documents: Sequence[Shard]) -> list[_Group]:
+    """Return what this recipe measures, the families of every run first."""
+    recipe = context.recipe
+    check_allowed(recipe)
+    always, wanted = families_of(recipe, signals_read(recipe))
+    groups = [_Group(label="always", names=tuple(always), code=_code(always))]
+    groups += [_Group(label=name, names=(name,), code=_code([name])) for name in wanted]
+    for unit in units(recipe.measure.asked):
+        groups.append(
+            _Group(
+                label=unit.label,
+                unit=unit,
+                code=unit_code(unit, _JOBS),
+                artefact=artefact_of(context, unit, documents),
+            )
         )
-        for name in measured.column_names:
-            identity = identity.append_column(name, measured[name])
-        tables.append(identity)
-    table = pa.concat_tables(tables)
-    with workspace.writer("signals", table.schema) as writer:
-        writer.write(table)
-        written = writer.commit()
-    return Parts({"signals": [written]}, {"documents": written.rows})
+    return groups
+
+
+def _code(names: Sequence[str]) -> str:
+    """Return the digest of some families: their sources, and the packages they need."""
+    needs = sorted({package for name in names for package in families()[name].needs})
+    return fingerprint(
+        code_digest(_JOBS, *(f"curate.signals.{name}" for name in names)),
+        *(f"{package}=={importlib.metadata.version(package)}" for package in needs),
+    )
+
+
+def _measured(context: Context, group: _Group, documents: Sequence[Shard]) -> list[Parts]:
+    """Return a group's columns for each shard of documents."""
+    artefact = group.shard
+    content = [] if artefact is None else [artefact.sha256]
+    jobs = [
+        PartJob(
+            part_key(group.code, group.settings, shard.sha256, *content),
+            measure_group,
+            (shard, group.names, group.unit, artefact),
+        )
+        for shard in documents
+    ]
+    stage = "signals" if group.label == "always" else f"signals {group.label}"
+    return run_parts(context, "measure", stage, jobs)

@@ -2,7 +2,7 @@
 
 The tokenizer is a fitted artefact: trained once on a byte-weighted sample of the sources' training
 documents (never on a mixture), pinned, and used until a refit is asked for. A shard's key holds
-its documents, which of them are kept and the lines that are cut from them, so a changed threshold
+its documents, which of them are kept and the spans that are cut from them, so a changed threshold
 encodes only the shards it touches, and a new mixture none.
 """
 
@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curate.contamination.thresholds import enough
 from curate.corpus.errors import InputError, IntegrityError
 from curate.corpus.identity import canonical_json, fingerprint
 from curate.corpus.manifest import Manifest, conserve
+from curate.corpus.schema import SCHEMAS
 from curate.corpus.shard import Shard, iter_batches, read_shard
 from curate.corpus.storage import Storage
 from curate.tokens.cuts import cut_spans
@@ -44,7 +47,9 @@ from pipelines.passes.base import (
 )
 from pipelines.sections import TokenizerSpec
 
-__all__ = ["encode_shard", "fit_tokenizer", "run"]
+__all__ = ["cut_batches", "document_cuts", "encode_shard", "fit_tokenizer", "run", "shard_cuts"]
+
+_SPANS = pa.schema([SCHEMAS["cuts"].field(n) for n in ("doc_id", "text_hash", "start", "length")])
 
 
 def run(context: Context) -> Manifest:
@@ -53,7 +58,7 @@ def run(context: Context) -> Manifest:
     cleaned, judged = context.manifests["clean"], context.manifests["judge"]
     code = code_digest(__name__)
     documents, verdicts = cleaned.tables["documents"], judged.tables["verdicts"]
-    cuts = shard_cuts(context.manifests["deduplicate"], len(documents))
+    cuts = _all_cuts(context, code, documents)
     tokenizer = _tokenizer(context, code, documents, verdicts, cuts)
     kept = judged.info["kept"]
     jobs = [
@@ -66,6 +71,10 @@ def run(context: Context) -> Manifest:
     ]
     parts = run_parts(context, "tokenize", "encode", jobs)
     tables = tables_of(parts, "tokens")
+    told = {}
+    if _cut_spans(context):
+        tables["cuts"] = tuple(shard for shard in cuts if shard is not None)
+        told = {"cut_documents": [n for n, shard in enumerate(cuts) if shard is not None]}
     counts = add_counts(parts)
     conserve(context.store.storage, "tokenize", tables_of(parts, "kept")["kept"], tables["tokens"])
     assert counts["documents"] == judged.counts["kept"], "every kept document is tokenized"
@@ -73,24 +82,95 @@ def run(context: Context) -> Manifest:
         name="tokenize",
         settings={"tokenizer": context.recipe.tokenize.tokenizer.model_dump(mode="json")},
         code=code,
-        parents={name: context.manifests[name].fingerprint for name in _parents(cuts)},
+        parents={name: context.manifests[name].fingerprint for name in _parents(cuts, told)},
         tables=tables,
         counts=counts,
         info={
             "tokenizer": tokenizer,
             "sources": [source.name for source in context.recipe.sources],
+            **told,
         },
     )
     return finish(context, manifest, began)
 
 
-def shard_cuts(deduplicated: Manifest, num_shards: int) -> list[Shard | None]:
-    """Return for each shard of documents the lines to cut from it, None where there are none."""
+def shard_cuts(manifest: Manifest, num_shards: int) -> list[Shard | None]:
+    """Return for each shard of documents what is cut from it, None where there is nothing.
+
+    `deduplicate` tells the repeated lines. Where contaminated spans are cut too, `tokenize` tells
+    both together.
+    """
     cuts: list[Shard | None] = [None] * num_shards
-    found = deduplicated.tables.get("cuts", ())
-    for number, shard in zip(deduplicated.info.get("cut_documents", ()), found, strict=True):
+    found = manifest.tables.get("cuts", ())
+    for number, shard in zip(manifest.info.get("cut_documents", ()), found, strict=True):
         cuts[number] = shard
     return cuts
+
+
+def document_cuts(
+    deduplicated: Manifest, tokenized: Manifest, num_shards: int
+) -> list[Shard | None]:
+    """Return for each shard of documents all that is cut from it: lines and contaminated spans."""
+    told = tokenized if "cut_documents" in tokenized.info else deduplicated
+    return shard_cuts(told, num_shards)
+
+
+def _cut_spans(context: Context) -> dict[str, Any]:
+    """Return what says which contaminated spans are cut, empty where none are."""
+    settings = context.manifests["judge"].settings["contamination"]
+    names = sorted(name for name, action in settings["actions"].items() if action == "cut")
+    return {"thresholds": settings["thresholds"], "benchmarks": names} if names else {}
+
+
+def _all_cuts(context: Context, code: str, documents: Sequence[Shard]) -> list[Shard | None]:
+    """Return the repeated lines of each shard, or these and its contaminated spans in one list."""
+    lines = shard_cuts(context.manifests["deduplicate"], len(documents))
+    settings, matched = _cut_spans(context), context.manifests["decontaminate"]
+    if not settings or not matched.tables["contamination"]:
+        return lines
+    jobs = []
+    numbers = matched.info["contaminated"]
+    for number, found in zip(numbers, matched.tables["contamination"], strict=True):
+        line = lines[number]
+        key = part_key(code, settings, documents[number].sha256, found.sha256, *_content(line))
+        jobs.append(PartJob(key, merge_cuts, (documents[number], found, line, settings)))
+    parts = run_parts(context, "tokenize", "cuts", jobs)
+    for number, part in zip(numbers, parts, strict=True):
+        (merged,) = part.tables["cuts"]
+        lines[number] = merged if merged.rows else None
+    return lines
+
+
+def merge_cuts(
+    workspace: Workspace,
+    shard: Shard,
+    contamination: Shard,
+    lines: Shard | None,
+    settings: Mapping[str, Any],
+) -> Parts:
+    """Job: the spans that are cut from one shard's documents, ordered, without overlaps."""
+    storage = workspace.storage
+    rows = pl.DataFrame(pl.from_arrow(read_shard(storage, contamination)))
+    rows = rows.filter(
+        enough(rows, settings["thresholds"]) & rows["benchmark"].is_in(settings["benchmarks"])
+    )
+    spans = rows.select("doc_id", "text_hash", "spans").explode("spans").unnest("spans")
+    if lines is not None:
+        table = pl.DataFrame(pl.from_arrow(read_shard(storage, lines, spans.columns)))
+        spans = pl.concat([spans, table])
+    ids = pl.DataFrame(pl.from_arrow(read_shard(storage, shard, ["doc_id"])))
+    own = ids.with_row_index("row").with_columns(pl.col("row").cast(pl.Int64))
+    placed = spans.join(own, on="doc_id", how="left").sort("row", "start", "length")
+    assert not placed["row"].null_count(), "evidence belongs to its shard of documents"
+    stop = pl.col("start") + pl.col("length")
+    reach = stop.cum_max().shift(1).over("row")
+    whole = placed.with_columns(piece=(pl.col("start") > reach).fill_null(True).cum_sum())
+    merged = whole.group_by("row", "piece", maintain_order=True).agg(
+        pl.col("doc_id", "text_hash", "start").first(), length=stop.max() - pl.col("start").first()
+    )
+    with workspace.writer("cuts", _SPANS) as writer:
+        writer.write(merged.select(_SPANS.names).to_arrow().cast(_SPANS))
+        return Parts({"cuts": [writer.commit()]})
 
 
 def _content(*cuts: Shard | None) -> list[str]:
@@ -98,8 +178,9 @@ def _content(*cuts: Shard | None) -> list[str]:
     return [f"cuts:{shard.sha256}" for shard in cuts if shard is not None]
 
 
-def _parents(cuts: Sequence[Shard | None]) -> list[str]:
-    return ["clean", *(["deduplicate"] if _content(*cuts) else []), "judge"]
+def _parents(cuts: Sequence[Shard | None], told: Mapping[str, Any]) -> list[str]:
+    more = [*(["deduplicate"] if _content(*cuts) else []), *(["decontaminate"] if told else [])]
+    return ["clean", *more, "judge"]
 
 
 def _tokenizer(
@@ -224,10 +305,10 @@ def fit_tokenizer(
 def cut_batches(
     storage: Storage, shard: Shard, cut: Shard | None, columns: list[str], max_rows: int = 4096
 ) -> Iterator[Any]:
-    """Yield batches of a shard's documents, `text` without the repeated lines, and `columns`.
+    """Yield batches of a shard's documents, `text` without the spans to cut, and `columns`.
 
     Raises:
-        IntegrityError: the lines were found in another revision of the texts, or in others.
+        IntegrityError: the spans were found in another revision of the texts, or in others.
     """
     if cut is None:
         yield from iter_batches(storage, shard, [*columns, "text"], max_rows)
@@ -245,7 +326,7 @@ def cut_batches(
         high = int(np.searchsorted(rows, position + batch.num_rows))
         here = rows[low:high] - position
         found = batch.column("text_hash").take(pa.array(here))
-        check_text_hash("deduplicate", hashes.slice(low, high - low), found)
+        check_text_hash("a cut", hashes.slice(low, high - low), found)
         texts = cut_spans(batch.column("text"), here, starts[low:high], lengths[low:high])
         position, low = position + batch.num_rows, high
         arrays = [batch.column(name) for name in columns]

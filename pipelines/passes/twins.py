@@ -14,24 +14,14 @@ from curate.dedup.clusters import components
 from curate.dedup.crowds import Crowds, group_crowds, survivors_of_crowds
 from curate.dedup.survivors import Edges
 from curate.rules.order import parse_order
-from curate.signals.registry import available_columns
 from pipelines.passes.base import Workspace
 from pipelines.passes.joining import CROWDS
+from pipelines.passes.ordinals import ordinals
 from pipelines.passes.verifying import ShingleSets, scores
 
-__all__ = ["Survival", "Twins", "joined_labels", "ordinals", "read_twins", "survive"]
+__all__ = ["Survival", "Twins", "joined_labels", "read_twins", "survive"]
 
 _MAX_BYTES = 48 << 20  # of shingle sets compared at a time
-
-
-def ordinals(known: pl.Series, values: pl.Series) -> np.ndarray:
-    """Return the row of each value among the known ones."""
-    rows = pl.DataFrame({"value": known, "row": np.arange(len(known))})
-    joined = pl.DataFrame({"value": values}).join(
-        rows, on="value", how="left", maintain_order="left"
-    )
-    assert joined["row"].null_count() == 0, "evidence names a document that does not exist"
-    return joined["row"].to_numpy()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,7 +169,7 @@ def joined_labels(labels: np.ndarray, ids: pl.Series, pairs: np.ndarray) -> np.n
 
 def _rank(frame: pl.DataFrame, keep: str, priority: Sequence[str]) -> np.ndarray:
     """Return each row's place in the keep order, 0 for the most wanted."""
-    order = parse_order(keep, available_columns())
+    order = parse_order(keep, frame.schema)
     columns = ["_priority", *(name for name, _ in order)]
     places = pl.col("source").replace_strict(
         list(priority), range(len(priority)), default=len(priority), return_dtype=pl.Int64

@@ -137,7 +137,7 @@ def _signals(facts: Facts, data: dict[str, Any]) -> Alerts:
 
 def _contamination(facts: Facts, data: dict[str, Any]) -> Alerts:
     manifest = facts.corpus.manifest("decontaminate")
-    if not manifest.settings["against"]:
+    if not manifest.info["coverage"]:
         yield "notice", "contamination", "Not checked against any benchmark."
     for row in manifest.info["coverage"]:
         if row["uncoverable_items"]:
@@ -148,14 +148,20 @@ def _contamination(facts: Facts, data: dict[str, Any]) -> Alerts:
                 f"{row['uncoverable_items']:,} of {row['items']:,} items ({share}) of "
                 f"{row['benchmark']} are too short or too common to be recognised by any method.",
             )
-    marked = {
-        name.removeprefix("marked:"): count
-        for name, count in facts.corpus.manifest("judge").counts.items()
-        if name.startswith("marked:") and count
+    for name, count in sorted(manifest.info.get("silenced", {}).items()):
+        if count:
+            text = (
+                f"{count:,} items of {name} say only what too many documents here say: not sought."
+            )
+            yield "warning", "contamination", text
+    told = {
+        "marked": "that contain items of {} are only marked, not dropped.",
+        "contaminated_cut": "lose the span in which an item of {} stands.",
     }
-    for name, count in marked.items():
-        text = f"{count:,} documents that contain items of {name} are only marked, not dropped."
-        yield "warning", "contamination", text
+    for counted, count in sorted(facts.corpus.manifest("judge").counts.items()):
+        action, _, name = counted.partition(":")
+        if action in told and count:
+            yield "warning", "contamination", f"{count:,} documents {told[action].format(name)}"
 
 
 def _mixture(facts: Facts, data: dict[str, Any]) -> Alerts:

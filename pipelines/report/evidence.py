@@ -4,9 +4,11 @@ from typing import Any
 
 import polars as pl
 
+from curate.contamination.thresholds import enough
 from pipelines.report.facts import Facts
 from pipelines.report.near import COUNTS, near_duplicates
 from pipelines.report.snippets import Snippets
+from pipelines.testitems import item_texts
 
 __all__ = ["contamination", "duplicates"]
 
@@ -133,55 +135,70 @@ def contamination(facts: Facts, snippets: Snippets) -> dict[str, Any]:
     """Return each benchmark's coverage and hits, and the strongest hits with their spans."""
     manifest = facts.corpus.manifest("decontaminate")
     asked = facts.corpus.manifest("judge").settings["contamination"]
-    table = facts.corpus.table("contamination", hex_ids=False)
-    strong = pl.col("overlap") >= asked["overlap"]
-    counted = (
-        table.group_by("benchmark")
-        .agg(
-            documents=pl.col("doc_id").filter(strong).n_unique(),
-            items=pl.col("item").filter(strong).n_unique(),
-            weaker=pl.col("doc_id").n_unique(),
-        )
-        .collect()
+    table = facts.corpus.table("contamination", hex_ids=False).collect()
+    table = table.with_columns(enough(table, asked["thresholds"]))
+    strong = pl.col("enough")
+    counted = table.group_by("benchmark").agg(
+        documents=pl.col("doc_id").filter(strong).n_unique(),
+        items=pl.col("item").filter(strong).n_unique(),
+        weaker=pl.col("doc_id").n_unique(),
     )
     hits = {row["benchmark"]: row for row in counted.iter_rows(named=True)}
+    silenced = manifest.info.get("silenced", {})
     rows = []
     for row in manifest.info["coverage"]:
-        hit = hits.get(row["benchmark"], {"documents": 0, "items": 0, "weaker": 0})
-        weaker = hit["weaker"] - hit["documents"]
-        found = {"hit_documents": hit["documents"], "hit_items": hit["items"]}
-        rows.append({**row, **found, "weaker_documents": weaker})
+        name = row["benchmark"]
+        hit = hits.get(name, {"documents": 0, "items": 0, "weaker": 0})
+        found = {
+            "hit_documents": hit["documents"],
+            "hit_items": hit["items"],
+            "weaker_documents": hit["weaker"] - hit["documents"],
+            "silenced_items": silenced.get(name, 0),
+            "action": asked["actions"].get(name, asked["action"]),
+        }
+        rows.append({**row, **found})
+    methods = manifest.settings["methods"]
+    first = next(iter(methods), "ngram")
     return {
-        "words": manifest.settings["words"],
-        "record_above": manifest.settings["record_above"],
-        "overlap": asked["overlap"],
+        "words": methods[first]["words"] if first in methods else 0,
+        "record_above": manifest.settings["record_above"].get(first, 0.0),
+        "overlap": asked["thresholds"].get(first, 0.0),
         "action": asked["action"],
+        "methods": [
+            {"method": name, "words": methods[name]["words"], "threshold": threshold}
+            for name, threshold in asked["thresholds"].items()
+            if name in methods
+        ],
+        "common": manifest.info.get("common", {}),
         "rows": rows,
-        "hits": _hits(facts, table, asked["overlap"], snippets),
+        "hits": _hits(facts, table, snippets),
     }
 
 
-def _hits(facts: Facts, table: pl.LazyFrame, overlap: float, snippets: Snippets) -> list[Any]:
+def _hits(facts: Facts, table: pl.DataFrame, snippets: Snippets) -> list[Any]:
     """Return the strongest match of each document, in turns over the benchmarks."""
-    order = ["overlap", "doc_id", "item"]
+    order = ["enough", "overlap", "doc_id", "item"]
+    down = [True, True, False, False]
     best = (
-        table.collect()
-        .sort(order, descending=[True, False, False])
+        table.sort(order, descending=down)
         .unique(["benchmark", "doc_id"], keep="first", maintain_order=True)
         .with_columns(turn=pl.int_range(pl.len()).over("benchmark"))
         .sort("turn", "benchmark")
         .head(_HITS_SHOWN)
-        .sort(["benchmark", *order], descending=[False, True, False, False])
+        .sort(["benchmark", *order], descending=[False, *down])
         .join(
             facts.documents.select("doc_id", "source", "kept"), on="doc_id", maintain_order="left"
         )
     )
+    texts = item_texts(facts.corpus, best.select("benchmark", "item").rows())
     shown = []
     for row in best.iter_rows(named=True):
         span = (row["span_start"], max(1, row["span_length"]))
         snippet = snippets.span(row["doc_id"], *span, _SPAN_BYTES)
         if snippet:
             facts_of = {name: row[name] for name in ("benchmark", "item", "source", "kept")}
-            strength = {"overlap": round(row["overlap"], 4), "counts": row["overlap"] >= overlap}
-            shown.append({**facts_of, **strength, "snippet": snippet})
+            strength = {"overlap": round(row["overlap"], 4), "counts": row["enough"]}
+            item = texts.get((row["benchmark"], row["item"]), "")[:_SPAN_BYTES]
+            more = {"method": row["method"], "item_text": item}
+            shown.append({**facts_of, **strength, **more, "snippet": snippet})
     return shown

@@ -113,11 +113,12 @@ def summary(corpus: "Corpus") -> dict[str, Any]:
 
 
 def _collect(corpus: "Corpus") -> dict[str, Any]:
-    from pipelines.report import evidence, lineage, samples, sections
+    from pipelines.report import composition, evidence, lineage, samples, sections
     from pipelines.report.alerts import alerts
     from pipelines.report.facts import load_facts
     from pipelines.report.signals import signals
     from pipelines.report.snippets import Snippets
+    from pipelines.report.without import without
 
     facts, snippets = load_facts(corpus), Snippets(corpus)
     data: dict[str, Any] = {
@@ -131,6 +132,9 @@ def _collect(corpus: "Corpus") -> dict[str, Any]:
         "duplicates": evidence.duplicates(facts, snippets),
         "contamination": evidence.contamination(facts, snippets),
         "signals": signals(facts),
+        "composition": composition.composition(facts),
+        "without": without(facts),
+        "canaries": composition.canaries(facts),
         "samples": samples.samples(facts, snippets),
         "lineage": lineage.lineage(corpus),
         "quarantine": lineage.quarantine(corpus),

@@ -206,6 +206,7 @@ def reasons(facts: Facts) -> dict[str, Any]:
                 "keep": rules.get(name, {}).get("keep"),
                 "on_null": rules.get(name, {}).get("on_null"),
                 "exempt": list(exempt.get(name, [])),
+                "overrides": dict(rules.get(name, {}).get("overrides", {})),
                 "documents": sum(cell["documents"] for cell in mine),
                 "tokens_estimate": sum(cell["tokens_estimate"] for cell in mine),
                 "sole_documents": sum(cell["sole_documents"] for cell in mine),

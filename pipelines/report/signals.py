@@ -53,7 +53,7 @@ def signals(facts: Facts) -> list[dict[str, Any]]:
     verdicts = facts.documents.select("doc_id", "kept")
     kept = ids.join(verdicts, on="doc_id", how="left", maintain_order="left")["kept"].to_numpy()
     schema = facts.corpus.table("signals").collect_schema()
-    known = available_signals()
+    known = available_signals(facts.corpus.recipe.get("measure"))
     rules = facts.corpus.manifest("judge").settings["rules"]["rules"]
     dropped = dict(facts.reasons.group_by("reason").agg(pl.len()).iter_rows())
     entries = []

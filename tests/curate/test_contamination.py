@@ -128,7 +128,11 @@ def test_an_item_that_a_document_repeats_counts_once() -> None:
     matches = index_of(LONG, SHORT).match(column(f"{LONG} {LONG} {SHORT} {SHORT}"))
     assert matches["overlap"].to_list() == [1.0, 1.0]
     assert matches["span_start"].to_list() == [0, 2 * len(LONG) + 2]
-    assert matches["span_length"].to_list() == [2 * len(LONG), len(SHORT) - 1]
+    assert matches["span_length"].to_list() == [2 * len(LONG), 2 * len(SHORT)]
+    short = 2 * len(LONG) + 2
+    places = [short, short + len(SHORT) + 1]
+    spans = [{"start": place, "length": len(SHORT) - 1} for place in places]
+    assert matches["spans"][1].to_list() == spans
 
 
 def test_case_marks_and_punctuation_do_not_hide_an_item() -> None:

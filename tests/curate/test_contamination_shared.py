@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from curate.contamination.index import BenchmarkIndex
+from curate.contamination.methods import Decon, Llama3, required
 
 BENCHMARKS = {
     "gsm8k_test": ("question", "answer"),
@@ -55,6 +56,17 @@ def speeches(shared_data: Path) -> pa.Array:
     return pa.array([row["text"] for row in rows], pa.large_string())
 
 
+@pytest.fixture(scope="module")
+def every(items: pl.DataFrame) -> BenchmarkIndex:
+    some = items.filter(pl.col("benchmark").is_in(["mmlu_test", "HumanEval"]))
+    return BenchmarkIndex.build(some, methods=[Llama3(), Decon()])
+
+
+def reaching(matches: pl.DataFrame, method: str, threshold: float) -> pl.DataFrame:
+    enough = matches["overlap"].to_numpy() >= required(threshold, matches["strictness"])
+    return matches.filter(pl.Series(enough) & (pl.col("method") == method))
+
+
 def overlapping(matches: pl.DataFrame) -> dict[str, int]:
     items = matches.unique(["benchmark", "item"])
     return dict(items.group_by("benchmark").len().rows())
@@ -68,6 +80,14 @@ def test_seven_questions_of_mmlu_quote_the_speeches(
     assert overlapping(anyhow.filter(pl.col("overlap") >= 0.5)) == {"mmlu_test": 5}
 
 
+def test_llama3_finds_the_seven_and_decon_calls_a_quotation_no_question(
+    every: BenchmarkIndex, speeches: pa.Array
+) -> None:
+    matches = every.match(speeches)
+    assert overlapping(reaching(matches, "llama3", 0.3)) == {"mmlu_test": 7}
+    assert reaching(matches, "decon", 0.8).is_empty()
+
+
 def test_two_questions_of_mmlu_quote_the_encyclopaedia(
     index: BenchmarkIndex, shared_data: Path
 ) -> None:
@@ -78,13 +98,18 @@ def test_two_questions_of_mmlu_quote_the_encyclopaedia(
     assert matches["overlap"].min() > 0.4
 
 
-def test_a_run_of_digits_in_code_is_not_humaneval(index: BenchmarkIndex, shared_data: Path) -> None:
+def test_a_run_of_digits_in_code_is_not_humaneval(
+    index: BenchmarkIndex, every: BenchmarkIndex, shared_data: Path
+) -> None:
     code = pq.read_table(shared_data / "text/code_python.parquet")["text"]
     matches = index.match(code.cast(pa.large_string()), record_above=0.0)
     # Three idioms remain (the English numerals, a double loop), each a sliver of its item.
     assert overlapping(matches) == {"HumanEval": 3}
     assert matches["overlap"].max() < 0.04
     assert index.match(code.cast(pa.large_string())).is_empty()
+    matches = every.match(code.cast(pa.large_string()))
+    assert reaching(matches, "llama3", 0.3).is_empty()
+    assert reaching(matches, "decon", 0.8).is_empty()
 
 
 def test_long_items_planted_in_real_text_are_found(

@@ -77,13 +77,15 @@ def test_a_reader_has_a_name_a_docstring_and_well_formed_suffixes(module):
     assert re.fullmatch(r"[a-z][a-z-]*", reader.name)
     assert len(module.__doc__.strip()) > 30
     assert all(re.fullmatch(r"\.[a-z0-9]+", suffix) for suffix in reader.suffixes)
-    assert bool(reader.suffixes) != (reader.expand is not None)
+    assert not (reader.suffixes and (reader.expand or reader.arrange))
     assert all(suffixes()[suffix] == reader.name for suffix in reader.suffixes)
 
 
-@pytest.mark.parametrize("name", [n for n, r in readers().items() if r.expand is None])
+@pytest.mark.parametrize("name", [n for n, r in readers().items() if r.suffixes])
 def test_an_empty_file_is_never_silently_nothing(name):
     reader = reader_named(name)
+    if reader.schema != "text":
+        pytest.skip("has a schema of its own, and a test of its own")
     path = "a" + reader.suffixes[0]
     if not reader.streams:
         with pytest.raises(UnreadableFileError) as caught:
@@ -93,10 +95,12 @@ def test_an_empty_file_is_never_silently_nothing(name):
         rows, rejects = read_bytes(b"", path)
         assert (rows, [reject.reason for reject in rejects]) == ([], ["no_text"])
     else:
-        assert read_bytes(b"", path) == ([], [])
+        rows, rejects = read_bytes(b"", path)
+        ends_itself = name == "webdataset"  # an archive has an end marker: without it, it was cut
+        assert (rows, [reject.reason for reject in rejects]) == ([], ["truncated"] * ends_itself)
 
 
-@pytest.mark.parametrize("name", [n for n, r in readers().items() if r.expand is None])
+@pytest.mark.parametrize("name", [n for n, r in readers().items() if r.suffixes])
 def test_splitting_covers_the_file_without_gaps(name):
     reader = reader_named(name)
     for size in (0, 1, 99, 1000):

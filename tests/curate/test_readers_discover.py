@@ -151,7 +151,7 @@ def tree(tmp_path: Path) -> Path:
         "data/a.jsonl",
         "data/b.jsonl.gz",
         "data/deep/er/c.txt",
-        "data/deep/image.png",
+        "data/deep/image.tiff",
         "data/.hidden/d.txt",
         "data/__pycache__/e.py",
         "other/a.jsonl",
@@ -179,7 +179,7 @@ def test_paths_may_be_files_folders_and_patterns(tree):
         "other/a.jsonl",
     ]
     assert found(["../project/data/a.jsonl"], tree) == ["data/a.jsonl"]
-    assert found(["data/deep/*.png"], tree, "text") == ["data/deep/image.png"]
+    assert found(["data/deep/*.tiff"], tree, "text") == ["data/deep/image.tiff"]
 
 
 def test_files_elsewhere_are_named_by_their_folder_and_never_alike(tree):
@@ -210,7 +210,7 @@ def test_a_file_is_known_by_size_and_time_and_has_no_key_of_its_own(tree):
         ("dta/*.jsonl", "there is no 'dta' in the recipe's folder. Did you mean 'data'"),
         ("data/a.json", "there is no 'a.json' in 'data'. Did you mean 'a.jsonl'"),
         ("data/*.csv", "there is no '*.csv' in 'data'"),
-        ("data/deep/image.png", "no reader for 'data/deep/image.png'"),
+        ("data/deep/image.tiff", "no reader for 'data/deep/image.tiff'"),
         ("pictures", "holds no file with a known suffix"),
     ],
 )
@@ -328,7 +328,7 @@ def test_a_folder_is_turned_into_sources_that_can_be_read(tmp_path):
         "notes/a.md": "# a",
         "notes/b/c.md": "# c",
         "dump.json": '{"id": 1, "text": "d"}\n',
-        "photo.png": "\x89",
+        "photo.tiff": "\x89",
         "broken.parquet": "PAR1",
         "empty.jsonl": "",
     }
@@ -354,8 +354,8 @@ def test_a_folder_is_turned_into_sources_that_can_be_read(tmp_path):
         },
     }
     left = {problem["path"]: problem["why"] for problem in unreadable(str(tmp_path))}
-    assert sorted(left) == ["broken.parquet", "empty.jsonl", "photo.png"]
-    assert "no reader for .png" in left["photo.png"]
+    assert sorted(left) == ["broken.parquet", "empty.jsonl", "photo.tiff"]
+    assert "no reader for .tiff" in left["photo.tiff"]
     (tmp_path / "part-x.jsonl").unlink()
     assert next(s["paths"] for s in sniff(str(tmp_path)) if s["name"] == "part") == ["part-*.jsonl"]
     for source in sources.values():

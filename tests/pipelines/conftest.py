@@ -160,7 +160,8 @@ class Lab:
             path = folder / "texts" / f"{i % 4}" / f"{i}.txt"
             path.parent.mkdir(parents=True, exist_ok=True)
             text = self.text(200 + i) if i % 5 else self.near(200 + i + 1)
-            path.write_text(f"The Small Archive, free to read by everybody\n{text}")
+            end = "\n" if i % 5 else "\r\n"  # cleaning has something to do
+            path.write_text(f"The Small Archive, free to read by everybody{end}{text}")
         item = " ".join(self.text(110).split()[10:40])
         self.jsonl(folder / "bench.jsonl", [{"text": item}, {"text": "too short to match"}])
         return {

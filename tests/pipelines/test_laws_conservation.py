@@ -176,7 +176,7 @@ def test_a_lost_row_stops_the_run_before_anything_is_published(lab, folder, tmp_
         lab.patched(ShardWriter, "write", write),
         pytest.raises(IntegrityError),
     ):
-        lab.run(lab.recipe(folder), tmp_path / "store")
+        lab.run(lab.recipe(folder, clean={"truncate": {"max_bytes": 300}}), tmp_path / "store")
     assert lost
     with pytest.raises(InputError, match="no corpus"):
         lab.open("tiny", store=str(tmp_path / "store"))

@@ -31,7 +31,7 @@ WRONG: dict[str, tuple[str, str]] = {
     "nearest key": (BASE + "rules: {ad: {}}\n", "Did you mean 'add'?"),
     "key of a source": (source(pathz=[]), "`sources.0.pathz`"),
     "not built yet": (BASE + "checks: {}\n", ":3: `checks` (data tests) is not built yet"),
-    "redact": (BASE + "clean: {redact: [email]}\n", "not built yet"),
+    "redact": (BASE + "clean: {redact: [emial]}\n", ":3: `clean.redact.kinds.0`"),
     "weight of nobody": (BASE + "mix:\n  weights: {b: 1}\n", ":4: mix.weights names the source"),
     "exempt nobody": (BASE + "rules: {exempt: {b: [x]}}\n", "rules.exempt names the source 'b'"),
     "key twice": ("name: x\n" + BASE, ":2: the key 'name' is given twice"),

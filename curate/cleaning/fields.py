@@ -1,0 +1,87 @@
+"""What stands beside a text: its address and its meta data lose what redaction takes from the text.
+
+Headers of mail name people, addresses of pages carry e-mail addresses. There a match is only
+hidden, not numbered: these fields are for people, and no model reads them. In meta data (JSON) the
+strings are looked at one by one, each after its name, which may announce a telephone number.
+
+>>> import polars as pl
+>>> setting = {"kinds": ["email", "phone"], "exempt": []}
+>>> hide_json(pl.Series(['{"from":"Jo <jo@site.org>","tel":"4155551234"}']), setting).to_list()
+['{"from":"Jo <********>","tel":"********"}']
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import orjson
+import polars as pl
+
+from curate.cleaning.redact import MASK, mask
+
+__all__ = ["FIELDS", "hide_field", "hide_json"]
+
+FIELDS = ("url", "meta")
+_DEPTH = 250  # orjson writes no deeper
+
+
+def hide_field(
+    name: str, values: pl.Series, setting: Mapping[str, Any] | None, sources: pl.Series
+) -> pl.Series:
+    """Return a field of `FIELDS` with everything hidden that `setting` redacts.
+
+    Args:
+        name: `url` or `meta`.
+        values: n strings, nulls stay.
+        setting: the canonical setting of `redact`; None: nothing is redacted.
+        sources: n names; what belongs to an exempt source stays.
+    """
+    if setting is None or values.null_count() == len(values):
+        return values
+    hidden = hide_json(values, setting) if name == "meta" else mask(values, setting)
+    exempt = sources.is_in(setting["exempt"]).fill_null(value=False)
+    return hidden if not exempt.any() else hidden.zip_with(~exempt, values)
+
+
+def hide_json(texts: pl.Series, setting: Mapping[str, Any]) -> pl.Series:
+    """Return JSON texts in whose strings everything is hidden that `setting` redacts."""
+    announced = texts.str.replace_all('":"', ": ", literal=True)
+    rows = announced.ne_missing(mask(announced, setting)).arg_true()
+    if len(rows) == 0:
+        return texts
+    values = [_json(text) for text in texts.gather(rows)]
+    strings: list[tuple[str, str]] = []
+
+    def collect(name: str, text: str) -> str:
+        strings.append((f"{name}: ", text))
+        return text
+
+    for value in values:
+        _walk(value, "", collect)
+    found = mask(pl.Series([name + text for name, text in strings], dtype=pl.String), setting)
+    hidden = iter(
+        [
+            text.removeprefix(name) if text.startswith(name) else MASK
+            for (name, _), text in zip(strings, found.to_list(), strict=True)
+        ]
+    )
+    revised = [_walk(value, "", lambda name, text: next(hidden)) for value in values]
+    written = [orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode() for value in revised]
+    return texts.clone().scatter(rows, written)
+
+
+def _json(text: str) -> Any:
+    try:
+        return orjson.loads(text)
+    except ValueError:  # no reader writes that; a string is hidden as a whole
+        return text
+
+
+def _walk(value: Any, name: str, change: Callable[[str, str], str], depth: int = 0) -> Any:
+    """Return a JSON value whose strings are changed, in the order they stand."""
+    if isinstance(value, str):
+        return change(name, value)
+    if depth < _DEPTH and isinstance(value, dict):
+        return {key: _walk(one, key, change, depth + 1) for key, one in value.items()}
+    if depth < _DEPTH and isinstance(value, list):
+        return [_walk(one, name, change, depth + 1) for one in value]
+    return value

@@ -1,0 +1,185 @@
+r"""What spaCy's English tokenizer knows about characters: one row of flags per code point.
+
+The classes are those of `spacy.lang.char_classes` and of the rules built on them (spaCy 3.8), said
+again as Unicode categories inside blocks where that is what they are, else as code points; the
+flags of datatrove's filters (`datatrove.utils.text`, 0.10) are in the same table. `make
+bench-rules` compares every code point with the two packages.
+
+>>> bool(classes()[ord("a")] & LOWER), bool(classes()[ord("a")] & UPPER)
+(True, False)
+"""
+
+import functools
+import unicodedata
+
+import numpy as np
+import numpy.typing as npt
+
+U32 = npt.NDArray[np.uint32]
+
+# What Python calls white space, a letter, a word character, a decimal digit; category P.
+SPACE, LETTER, WORD, DECIMAL, PUNCTUATION = 1, 2, 4, 8, 16
+# spaCy's letters; those of scripts without case are both LOWER and UPPER.
+ALPHA, LOWER, UPPER = 32, 64, 128
+# Alone a prefix, a suffix, an infix; a quote; what a final dot may stand behind; money.
+PREFIX, SUFFIX, INFIX, QUOTE, BEFORE_DOT, CURRENCY = 256, 512, 1024, 2048, 4096, 8192
+# Allowed in a host name; ends a sentence (spaCy's sentencizer).
+HOST, SENTENCE = 1 << 14, 1 << 15
+# datatrove: its punctuation ("symbols"), what may end a line, and what str.splitlines cuts at.
+SYMBOL, TERMINAL, LINE_BREAK = 1 << 16, 1 << 17, 1 << 18
+# Seen by any rule of spaCy's for affixes and infixes.
+ACTIVE = 1 << 19
+
+Ranges = tuple[tuple[int, int], ...]
+
+# Scripts without case.
+_UNCASED: Ranges = (
+    (0x0591, 0x05F4), (0x0620, 0x064A), (0x066E, 0x06D5), (0x06E5, 0x06FF), (0x0750, 0x077F),
+    (0x08A0, 0x08BD), (0x0900, 0x09FF), (0x0B80, 0x0CFF), (0x0D80, 0x0DFF), (0x1100, 0x137F),
+    (0x2E80, 0x2FDF), (0x2FF0, 0x30FF), (0x31C0, 0x31EF), (0x3200, 0x4DBF), (0x4E00, 0x9FFF),
+    (0xAC00, 0xD7AF), (0xF900, 0xFAFF), (0xFB1D, 0xFBB1), (0xFBD3, 0xFD3D), (0xFD50, 0xFDC7),
+    (0xFDF0, 0xFDFB), (0xFE30, 0xFE4F), (0xFE70, 0xFEFC), (0x1EE00, 0x1EEBB), (0x1F200, 0x1F2FF),
+    (0x20000, 0x2A6DF), (0x2A700, 0x2EBEF), (0x2F800, 0x2FA1F),
+)  # fmt: skip
+# Latin blocks, in which the categories Lu and Ll are upper and lower case.
+_LATIN: Ranges = (
+    (0x0000, 0x00B4), (0x00B6, 0x02AF), (0x1D00, 0x1D25), (0x1D6B, 0x1D77), (0x1D79, 0x1D9A),
+    (0x1E00, 0x1EFF), (0x2C60, 0x2C7F), (0xA722, 0xA7B9), (0xA7FA, 0xA7FA), (0xAB30, 0xAB5A),
+    (0xAB60, 0xAB64), (0xFF21, 0xFF3A), (0xFF41, 0xFF5A),
+)  # fmt: skip
+# Greek; Russian, Ukrainian, Macedonian and Tatar.
+_UPPER: Ranges = (
+    (0x386, 0x386), (0x388, 0x38A), (0x38C, 0x38C), (0x38E, 0x38F), (0x391, 0x3A9),
+    (0x400, 0x401), (0x403, 0x40A), (0x40C, 0x40D), (0x410, 0x42F), (0x490, 0x490),
+    (0x496, 0x496), (0x4A2, 0x4A2), (0x4AE, 0x4AE), (0x4BA, 0x4BA), (0x4D8, 0x4D8),
+    (0x4E8, 0x4E8),
+)  # fmt: skip
+_LOWER: Ranges = (
+    (0x294, 0x294), (0x3AC, 0x3AF), (0x3B1, 0x3C9), (0x3CC, 0x3CE), (0x430, 0x451),
+    (0x453, 0x45A), (0x45C, 0x45D), (0x491, 0x491), (0x497, 0x497), (0x4A3, 0x4A3),
+    (0x4AF, 0x4AF), (0x4BB, 0x4BB), (0x4D9, 0x4D9), (0x4E9, 0x4E9),
+)  # fmt: skip
+_ALPHA_ONLY = (0x1BB, 0x1C5, 0x1C8, 0x1CB, 0x1F2)  # neither upper nor lower case
+
+# Category So since Unicode 12; spaCy's list is that of Unicode 11.
+_LATER_SYMBOLS: Ranges = (
+    (0x166D, 0x166D), (0x2427, 0x2429), (0x2B97, 0x2B97), (0x2BC9, 0x2BC9), (0x2BFF, 0x2BFF),
+    (0x2E50, 0x2E51), (0x2FFC, 0x2FFF), (0x31E4, 0x31EF), (0x32FF, 0x32FF), (0xFD40, 0xFDCF),
+    (0xFDFE, 0xFDFF), (0x1019C, 0x1019C), (0x11FD5, 0x11FF1), (0x1CC00, 0x1CFFF),
+    (0x1D1E9, 0x1D1EA), (0x1E14F, 0x1E14F), (0x1ED2E, 0x1ED2E), (0x1F10D, 0x1F10F),
+    (0x1F16C, 0x1F16F), (0x1F1AD, 0x1F1AD), (0x1F6D5, 0x1F6DF), (0x1F6FA, 0x1F6FC),
+    (0x1F774, 0x1F77F), (0x1F7D9, 0x1F7FF), (0x1F8AE, 0x1F8FF), (0x1F90C, 0x1F90F),
+    (0x1F93F, 0x1F93F), (0x1F971, 0x1F972), (0x1F977, 0x1F979), (0x1F97B, 0x1F97B),
+    (0x1F9A3, 0x1F9AF), (0x1F9BA, 0x1F9BF), (0x1F9C3, 0x1F9CF), (0x1FA00, 0x1FA5F),
+    (0x1FA70, 0x1FFFF),
+)  # fmt: skip
+
+_PUNCT = "\u2026,:;!?\xbf\u061f\xa1()[]{}<>_#*&\u3002\uff1f\uff01\uff0c\u3001\uff1b\uff1a" + (
+    "\uff5e\xb7\u0964\u060c\u06d4\u061b\u066a"
+)
+_QUOTES = "'\"\u201d\u201c`\u2018\xb4\u2019\u201a,\u201e\xbb\xab\u300c\u300d\u300e\u300f" + (
+    "\uff08\uff09\u3014\u3015\u3010\u3011\u300a\u300b\u3008\u3009\u2329\u232a\u27e6\u27e7"
+)
+_DASHES = "\u2013\u2014"
+_CURRENCY: Ranges = (
+    (0x24, 0x24), (0xA3, 0xA3), (0xA5, 0xA5), (0xE3F, 0xE3F), (0x20A0, 0x20BF), (0xFDFC, 0xFDFC),
+)  # fmt: skip
+
+# Terminal punctuation of many scripts: spaCy's sentencizer, and what datatrove adds.
+_SENTENCE: Ranges = (
+    (0x21, 0x21), (0x2E, 0x2E), (0x3F, 0x3F), (0x589, 0x589), (0x61F, 0x61F), (0x6D4, 0x6D4),
+    (0x700, 0x702), (0x7F9, 0x7F9), (0x964, 0x965), (0x104A, 0x104B), (0x1362, 0x1362),
+    (0x1367, 0x1368), (0x166E, 0x166E), (0x1735, 0x1736), (0x1803, 0x1803), (0x1809, 0x1809),
+    (0x1944, 0x1945), (0x1AA8, 0x1AAB), (0x1B5A, 0x1B5B), (0x1B5E, 0x1B5F), (0x1C3B, 0x1C3C),
+    (0x1C7E, 0x1C7F), (0x203C, 0x203D), (0x2047, 0x2049), (0x2E2E, 0x2E2E), (0x2E3C, 0x2E3C),
+    (0x3002, 0x3002), (0xA4FF, 0xA4FF), (0xA60E, 0xA60F), (0xA6F3, 0xA6F3), (0xA6F7, 0xA6F7),
+    (0xA876, 0xA877), (0xA8CE, 0xA8CF), (0xA92F, 0xA92F), (0xA9C8, 0xA9C9), (0xAA5D, 0xAA5F),
+    (0xAAF0, 0xAAF1), (0xABEB, 0xABEB), (0xFE52, 0xFE52), (0xFE56, 0xFE57), (0xFF01, 0xFF01),
+    (0xFF0E, 0xFF0E), (0xFF1F, 0xFF1F), (0xFF61, 0xFF61), (0x10A56, 0x10A57),
+    (0x11047, 0x11048), (0x110BE, 0x110C1), (0x11141, 0x11143), (0x111C5, 0x111C6),
+    (0x111CD, 0x111CD), (0x111DE, 0x111DF), (0x11238, 0x11239), (0x1123B, 0x1123C),
+    (0x112A9, 0x112A9), (0x1144B, 0x1144C), (0x115C2, 0x115C3), (0x115C9, 0x115D7),
+    (0x11641, 0x11642), (0x1173C, 0x1173E), (0x11A42, 0x11A43), (0x11A9B, 0x11A9C),
+    (0x11C41, 0x11C42), (0x16A6E, 0x16A6F), (0x16AF5, 0x16AF5), (0x16B37, 0x16B38),
+    (0x16B44, 0x16B44), (0x1BC9F, 0x1BC9F), (0x1DA88, 0x1DA88),
+)  # fmt: skip
+_MORE_TERMINAL: Ranges = (
+    (0x61D, 0x61E), (0x837, 0x837), (0x839, 0x839), (0x83D, 0x83E), (0x17D4, 0x17D6),
+    (0x17D9, 0x17DA), (0x1B7D, 0x1B7E), (0x2E53, 0x2E54), (0x10F55, 0x10F59),
+    (0x10F86, 0x10F89), (0x11944, 0x11944), (0x11946, 0x11946), (0x11EF7, 0x11EF8),
+    (0x11F43, 0x11F44), (0x16E98, 0x16E98),
+)  # fmt: skip
+_SYMBOLS: Ranges = (
+    (0x00, 0x08), (0x0B, 0x1F), (0x21, 0x2F), (0x3A, 0x40), (0x5B, 0x60), (0x7B, 0x9F),
+    (0xAB, 0xAB), (0xB4, 0xB4), (0xBB, 0xBB), (0x2013, 0x2014), (0x2019, 0x2019),
+    (0x201C, 0x201E), (0x2026, 0x2026), (0x2236, 0x2236), (0x2501, 0x2501), (0x25BA, 0x25BA),
+    (0x3001, 0x3002), (0x3008, 0x300D), (0x3010, 0x3011), (0xFF01, 0xFF01), (0xFF05, 0xFF05),
+    (0xFF08, 0xFF09), (0xFF0C, 0xFF0C), (0xFF0E, 0xFF0E), (0xFF11, 0xFF11), (0xFF1A, 0xFF1B),
+    (0xFF1F, 0xFF1F), (0xFF5E, 0xFF5E),
+)  # fmt: skip
+_LINE_BREAKS: Ranges = (
+    (0x0A, 0x0D), (0x1C, 0x1E), (0x85, 0x85), (0x2028, 0x2029),
+)  # fmt: skip
+_HOST: Ranges = ((0x30, 0x39), (0x41, 0x5A), (0x61, 0x7A), (0xA1, 0xFFFF))
+
+# Planes 4 to 13 are unassigned and 15, 16 private in every version of Unicode so far.
+_ASSIGNED = (range(0x40000), range(0xE0000, 0xF0000))
+
+
+@functools.cache
+def classes() -> U32:
+    """Return the flags of every code point, uint32 [0x110000]."""
+    table = np.zeros(0x110000, dtype=np.uint32)
+    icons = np.zeros(table.size, dtype=bool)
+    cased = np.zeros(table.size, dtype=np.uint32)
+    for codes in _ASSIGNED:
+        for code in codes:
+            category = unicodedata.category(chr(code))
+            table[code] = _of_python(chr(code), category)
+            icons[code] = category == "So"
+            cased[code] = {"Lu": ALPHA | UPPER, "Ll": ALPHA | LOWER}.get(category, 0)
+    for low, high in _LATER_SYMBOLS:
+        icons[low : high + 1] = False
+    for low, high in _LATIN:
+        table[low : high + 1] |= cased[low : high + 1]
+    _add(table, _UPPER, ALPHA | UPPER)
+    _add(table, _LOWER, ALPHA | LOWER)
+    _add(table, _UNCASED, ALPHA | UPPER | LOWER)
+    table[list(_ALPHA_ONLY)] |= ALPHA
+    # The rules: curate.kernels.spacy_words says what they do.
+    table[icons] |= PREFIX | SUFFIX | INFIX
+    _add(table, "\u2026", INFIX)
+    _add(table, _PUNCT + _QUOTES + _DASHES, PREFIX | SUFFIX)
+    _add(table, "\xa7%=", PREFIX)
+    _add(table, _CURRENCY, PREFIX | CURRENCY)
+    _add(table, _QUOTES, QUOTE)
+    table[(table & LOWER) != 0] |= BEFORE_DOT
+    _add(table, "0123456789%\xb2-+|(?:)" + _PUNCT + _QUOTES, BEFORE_DOT)
+    _add(table, _HOST, HOST)
+    _add(table, _SENTENCE, SENTENCE | TERMINAL | SYMBOL)
+    _add(table, _MORE_TERMINAL, TERMINAL | SYMBOL)
+    _add(table, _SYMBOLS, SYMBOL)
+    _add(table, _LINE_BREAKS, LINE_BREAK)
+    table[(table & (PREFIX | SUFFIX | INFIX | CURRENCY)) != 0] |= ACTIVE
+    _add(table, "0123456789.+-~,:<>=/*^", ACTIVE)
+    table.flags.writeable = False
+    return table
+
+
+def _of_python(character: str, category: str) -> int:
+    flags = SPACE if character.isspace() else 0
+    if category[0] == "L":
+        flags |= LETTER
+    if character.isalnum() or character == "_":
+        flags |= WORD
+    if category == "Nd":
+        flags |= DECIMAL
+    return flags | PUNCTUATION if category[0] == "P" else flags
+
+
+def _add(table: U32, which: Ranges | str, flags: int) -> None:
+    if isinstance(which, str):
+        table[[ord(character) for character in which]] |= flags
+        return
+    for low, high in which:
+        table[low : high + 1] |= flags

@@ -1,0 +1,112 @@
+"""Which signals a recipe wants: what its rules and `keep:` read, and what it names itself."""
+
+import importlib.metadata
+from collections.abc import Iterable
+from typing import Any
+
+import polars as pl
+
+from curate.corpus.errors import InputError, one_of
+from curate.rules.order import parse_order
+from curate.signals.registry import available_columns, families, makers, units
+from pipelines.recipe import Recipe
+
+__all__ = ["check_measures", "columns_of", "families_of", "signals_read"]
+
+
+def columns_of(recipe: Recipe) -> dict[str, Any]:
+    """Return the polars type of every column that a rule of this recipe may read.
+
+    Raises:
+        InputError: the section `measure` names a signal that there is already.
+    """
+    return {**available_columns(recipe.measure.asked), "source": pl.String()}
+
+
+def signals_read(recipe: Recipe) -> frozenset[str]:
+    """Return the columns that the rules and `deduplicate.keep` read.
+
+    Raises:
+        InputError: a rule or `keep:` that does not parse.
+    """
+    from pipelines.passes.judge import rules_of  # which asks this module for its columns
+
+    rules = rules_of(recipe)
+    order = parse_order(recipe.deduplicate.keep, columns_of(recipe))
+    return frozenset(name for rule in rules.rules for name in rule.columns) | {
+        name for name, _ in order
+    }
+
+
+def families_of(recipe: Recipe, read: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Return the families that every run measures, and those that this recipe wants besides.
+
+    Args:
+        recipe: its `measure.families` are wanted.
+        read: signals that something reads.
+
+    Raises:
+        InputError: `measure.families` names an unknown family.
+    """
+    known, read = families(), set(read)
+    for name in recipe.measure.families:
+        if name not in known:
+            raise InputError(f"measure.families: {one_of('signal family', name, known)}")
+    always = [name for name, family in known.items() if family.default]
+    wanted = [
+        name
+        for name, family in known.items()
+        if not family.default
+        and (name in recipe.measure.families or not read.isdisjoint(family.signals))
+    ]
+    return always, wanted
+
+
+def check_measures(recipe: Recipe) -> None:
+    """Refuse, before any work, what `measure` could only find out later.
+
+    Raises:
+        InputError: an unknown family, a package that is not installed, a function that is not
+            allowed or not there, a word list or classifier that cannot be read, a reference set
+            without files.
+    """
+    from pipelines.passes.fitting import file_contents, reference_files
+
+    always, wanted = families_of(recipe, signals_read(recipe))
+    for name in [*always, *wanted]:
+        for package in families()[name].needs:
+            _check_package(name, package)
+    for unit in units(recipe.measure.asked):
+        maker = makers()[unit.maker]
+        if maker.code is not None:
+            check_allowed(recipe)
+            maker.code(unit.settings)
+        contents = file_contents(recipe.base, unit)
+        if contents is not None and maker.load is not None:
+            maker.load(unit.settings, contents)
+        reference = maker.fit.reference(unit.settings) if maker.fit else None
+        if reference is not None:
+            reference_files(recipe.base, unit, reference)
+
+
+def check_allowed(recipe: Recipe) -> None:
+    """Refuse functions that the command line does not allow: a recipe is data, code is not.
+
+    Raises:
+        InputError: a function of `measure.functions` is not allowed.
+    """
+    for name, path in sorted(recipe.measure.functions.items()):
+        if path not in recipe.allowed:
+            raise InputError(
+                f"measure.functions.{name} would run the Python function {path}; allow it with "
+                f"--allow {path}, if you trust whoever wrote the recipe"
+            )
+
+
+def _check_package(family: str, package: str) -> None:
+    try:
+        importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        raise InputError(
+            f"the signals of the family {family} need the package {package}: pip install {package}"
+        ) from None

@@ -1,0 +1,290 @@
+"""The methods against slow obvious twins, their guards, and planted items with words edited."""
+
+import math
+import random
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from curate.contamination import index as index_module
+from curate.contamination.decon import weigh
+from curate.contamination.grams import Grams, hashed_words
+from curate.contamination.guards import Guards, common_keys
+from curate.contamination.index import BenchmarkIndex
+from curate.contamination.matching import merged
+from curate.contamination.methods import Decon, Llama3, Ngram, required, strictness
+from curate.corpus.errors import InputError
+from curate.kernels.words import word_hashes
+
+WORDS = ["ox", "cat", "dog", "hen", "bee"]
+few_words = st.lists(st.sampled_from(WORDS), max_size=14)
+LOOSE = Guards(min_words=99, max_items=99)
+
+
+def column(*texts: str | None) -> pa.Array:
+    return pa.array(texts, pa.large_string())
+
+
+def items_of(*texts: str, **parts: list[str | None]) -> pl.DataFrame:
+    names = [f"{i:03d}" for i in range(len(texts))]
+    data = {"benchmark": ["b"] * len(texts), "item": names, "text": list(texts), **parts}
+    return pl.DataFrame(data, schema=dict.fromkeys(data, pl.String))
+
+
+def grams(words: list[str], width: int) -> list[tuple[str, ...]]:
+    return [tuple(words[i : i + width]) for i in range(len(words) - width + 1)]
+
+
+def telling(gram: tuple[str, ...]) -> bool:
+    return len(set(gram)) >= 2
+
+
+@given(st.lists(few_words, min_size=1, max_size=5), st.lists(few_words, max_size=6))
+def test_hits_are_the_places_that_the_slow_twin_finds(
+    items: list[list[str]], texts: list[list[str]]
+) -> None:
+    words, offsets = word_hashes(column(*map(" ".join, items)))
+    places = [(n, at) for n, item in enumerate(items) for at in range(len(item) - 2)]
+    owner, at = (np.array(side, dtype=np.int64) for side in zip(*places, strict=True)) if places \
+        else (np.empty(0, np.int64),) * 2  # fmt: skip
+    table = Grams(words, offsets, owner, at, 3)
+    found = set()
+    for first, hashes, bounds, scratch in hashed_words(column(*map(" ".join, texts))):
+        hits = table.find(hashes, bounds, scratch)
+        which, pair = table.items_of(hits.key)
+        documents, starts = hits.document[which] + first, hits.word[which]
+        found |= set(zip(documents.tolist(), starts.tolist(), table.pair_item[pair], strict=True))
+    expected = {
+        (document, start, number)
+        for document, text in enumerate(texts)
+        for start, gram in enumerate(grams(text, 3))
+        for number, item in enumerate(items)
+        if gram in grams(item, 3)
+    }
+    assert found == expected
+
+
+@given(st.lists(few_words, min_size=1, max_size=4), st.lists(few_words, max_size=5))
+def test_llama3_coverage_equals_that_of_the_slow_twin(
+    items: list[list[str]], texts: list[list[str]]
+) -> None:
+    def covered(item: list[str], known: set[tuple[str, ...]]) -> int:
+        inside = {
+            at + k for at, gram in enumerate(grams(item, 3)) if gram in known for k in range(3)
+        }
+        return len(inside)
+
+    index = BenchmarkIndex.build(
+        items_of(*map(" ".join, items)), guards=LOOSE, methods=[Llama3(words=3)]
+    )
+    found = index.match(column(*map(" ".join, texts)), record_above=0.0)
+    expected = {}
+    for document, text in enumerate(texts):
+        for number, item in enumerate(items):
+            evidence = {gram for gram in grams(item, 3) if telling(gram)}
+            shared = evidence & set(grams(text, 3))
+            if shared:
+                share = covered(item, shared) / covered(item, evidence)
+                expected[document, f"{number:03d}"] = share
+    rows = found.select("document", "item", "overlap").rows()
+    assert {(d, i): share for d, i, share in rows} == expected
+
+
+@given(st.lists(few_words, min_size=1, max_size=4), st.lists(few_words, max_size=5))
+def test_decon_clusters_equal_those_of_the_slow_twin(
+    items: list[list[str]], texts: list[list[str]]
+) -> None:
+    sets = [{gram for gram in grams(item, 2) if telling(gram)} for item in items]
+    number = sum(map(bool, sets))
+    weight = {
+        gram: round(math.log((number + 1) / sum(gram in own for own in sets)) * (1 << 24))
+        for own in sets
+        for gram in own
+    }
+    expected = {}
+    for document, text in enumerate(texts):
+        for name, (item, own) in enumerate(zip(items, sets, strict=True)):
+            del item
+            runs: list[list[int]] = []
+            for place, gram in enumerate(grams(text, 2)):
+                if gram in own:
+                    if not runs or place - runs[-1][-1] > 30:
+                        runs.append([])
+                    runs[-1].append(place)
+            for run in runs[:1]:
+                hit = {grams(text, 2)[place] for place in run}
+                share = sum(weight[g] for g in hit) / max(1, sum(weight[g] for g in own))
+                if share > 0:
+                    expected[document, f"{name:03d}"] = share
+    method = Decon(words=2, misses=30)
+    index = BenchmarkIndex.build(items_of(*map(" ".join, items)), guards=LOOSE, methods=[method])
+    found = index.match(column(*map(" ".join, texts)), record_above=0.0)
+    rows = found.select("document", "item", "overlap").rows()
+    assert {(d, i): share for d, i, share in rows} == expected
+
+
+def sentence(seed: int, number: int) -> str:
+    rng = random.Random(seed)
+    return " ".join("".join(rng.choices("abcdefghij", k=rng.randint(3, 8))) for _ in range(number))
+
+
+def test_a_cluster_ends_after_so_many_misses_and_begins_at_a_sampled_word() -> None:
+    question = sentence(1, 60)
+    half = question.split()
+    apart = " ".join([*half[:30], sentence(2, 40), *half[30:]])
+    near = " ".join([*half[:30], sentence(2, 3), *half[30:]])
+    index = BenchmarkIndex.build(items_of(question), methods=[Decon()])
+    found = index.match(column(apart, near), record_above=0.0)["overlap"].to_list()
+    assert found[0] < 0.5 < 0.9 < found[1] < 1
+    rare = BenchmarkIndex.build(items_of(question), methods=[Decon(sample=1000)])
+    assert rare.match(column(" ".join(["word", near])), record_above=0.0).is_empty()
+    assert rare.match(column(question), record_above=0.0)["overlap"].to_list() == [1.0]
+
+
+def test_decon_asks_for_the_answer_behind_the_question_and_hardly_for_the_passage() -> None:
+    question, answer, passage = sentence(1, 40), sentence(2, 12), sentence(3, 90)
+    parts = {"question": [question], "answer": [answer], "passage": [passage]}
+    index = BenchmarkIndex.build(items_of(f"{question} {answer}", **parts), methods=[Decon()])
+    texts = [
+        f"{passage} {question} {answer}",
+        f"{question} {answer}",
+        f"{answer} {question}",
+        question,
+        passage,
+        f"{question} {sentence(4, 300)} {answer}",
+    ]
+    found = index.match(column(*texts), record_above=0.0)
+    assert found["overlap"].to_list() == [1.0, 0.9, 0.7, 0.7, 0.7]
+    assert found["document"].to_list() == [0, 1, 2, 3, 5]
+    assert found["span_length"][1] == len(f"{question} {answer}")
+
+
+def test_short_answers_are_looked_for_as_they_are() -> None:
+    question = sentence(1, 40)
+    parts = {"question": [question], "answer": ["1889"]}
+    index = BenchmarkIndex.build(items_of(f"{question} 1889", **parts), methods=[Decon()])
+    texts = [f"{question} A: 1889", f"{question} A: 1890", f"{question} {sentence(5, 60)} 1889"]
+    found = index.match(column(*texts), record_above=0.0)
+    assert found["overlap"].to_list() == [1.0, 0.75, 0.75]
+
+
+def test_the_weights_of_all_parts_add_up_to_one() -> None:
+    for answer in (None, 1.0):
+        for passage in (None, 1.0):
+            for size in (1, 7, 20, 90):
+                assert weigh(1.0, answer, passage, size, 2) == 1.0
+
+
+def test_short_items_need_more_and_the_thresholds_are_reached_exactly() -> None:
+    lengths = np.array([1, 20, 35, 50, 999])
+    strict = strictness(20, 50, lengths)
+    assert strict.tolist() == [1.0, 1.0, 0.5, 0.0, 0.0]
+    assert required(0.8, strict).tolist() == [1.0, 1.0, 0.9, 0.8, 0.8]
+    assert strictness(9, 9, np.array([9, 10])).tolist() == [1.0, 0.0]
+
+
+def test_a_short_phrase_in_a_short_question_is_not_enough_for_llama3() -> None:
+    phrase = "the president of the united states of america"
+    question = f"Which woman was {phrase} in the year of the great fire"
+    index = BenchmarkIndex.build(items_of(question), methods=[Llama3()])
+    (row,) = index.match(column(f"He became {phrase} at forty.")).to_dicts()
+    assert 0.3 < row["overlap"] < required(0.3, row["strictness"])
+
+
+def test_all_methods_at_once_give_what_each_gives_alone() -> None:
+    texts = [sentence(i, 40) for i in range(6)] + ["which planet has the largest known volcano"]
+    documents = column(*[f"{sentence(50 + i, 20)} {t} {t}" for i, t in enumerate(texts)], None, "")
+    methods = [Ngram(), Llama3(), Decon()]
+    together = BenchmarkIndex.build(items_of(*texts), methods=methods).match(documents)
+    alone = [BenchmarkIndex.build(items_of(*texts), methods=[m]).match(documents) for m in methods]
+    order = ["document", "benchmark", "item", "method"]
+    expected = pl.concat(alone).unique([*order], maintain_order=True).sort(order)
+    assert together.equals(expected)
+    assert set(together["method"]) == {"ngram", "llama3", "decon", "whole"}
+
+
+def test_common_keys_are_neither_counted_nor_asked_for() -> None:
+    licence, own = sentence(1, 40), sentence(2, 40)
+    index = BenchmarkIndex.build(items_of(f"{licence} {own}"), methods=[Ngram(), Llama3()])
+    found = index.find(column(*[licence] * 5))
+    counts = {name: np.zeros(size, np.int64) for name, size in index.num_keys().items()}
+    for name in counts:
+        hits = found[name]
+        for document in range(5):
+            counts[name][np.unique(hits.key[hits.document == document])] += 1
+    common = common_keys(counts, 5, 4, 0.5)
+    assert [len(keys) for keys in common.values()] == [28, 33]
+    assert common_keys(counts, 5, 5, 0.0)["ngram"].size == 0
+    assert common_keys(counts, 5, 1, 1.0)["ngram"].size == 0
+    assert index.match(column(licence), common=common, record_above=0.0).is_empty()
+    overlaps = index.match(column(f"x {own} y"), common=common)["overlap"].to_list()
+    assert min(overlaps) > 0.6
+    assert index.silenced(common) == {}
+    alone = BenchmarkIndex.build(items_of(licence), methods=[Ngram()])
+    assert alone.silenced({"ngram": np.arange(28)}) == {"b": 1}
+
+
+def test_a_word_that_only_has_the_hash_of_an_items_word_is_no_evidence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    words = [f"extraordinary{chr(97 + i)}" for i in range(20)]
+    index = BenchmarkIndex.build(items_of(" ".join(words)))
+    hashes, spelled = index._vocabulary
+    forged = [word.upper() for word in spelled.to_pylist()]
+    at = spelled.to_pylist().index(words[3])
+    mixed = spelled.to_pylist()
+    mixed[at] = forged[at]
+    index.__dict__["_vocabulary"] = (hashes, column(*mixed))
+    (overlap,) = index.match(column(" ".join(words)))["overlap"]
+    assert overlap == 4 / 8  # the n-grams without the fourth word
+    index.__dict__["_vocabulary"] = (hashes, column(*forged))
+    assert index.match(column(" ".join(words))).is_empty()
+    monkeypatch.setattr(index_module, "_SLICE_BYTES", 10)
+    assert index.match(column(" ".join(words), "")).is_empty()
+
+
+def test_an_item_and_a_document_that_say_the_same_over_and_over_stay_small() -> None:
+    item = "tick tock " * 300
+    index = BenchmarkIndex.build(items_of(item), methods=[Ngram(), Llama3(), Decon()])
+    found = index.match(column("tick tock " * 100_000))
+    assert found["overlap"].to_list() == [1.0, 1.0, 1.0]
+    assert [len(spans) for spans in found["spans"]] == [1, 1, 1]
+
+
+def test_spans_are_merged_in_order() -> None:
+    assert merged([(8, 9), (0, 3), (3, 4), (2, 3), (8, 9)]) == [(0, 4), (8, 9)]
+    assert merged([]) == []
+
+
+@pytest.mark.parametrize("method", [Ngram, Llama3, Decon])
+def test_methods_refuse_numbers_below_one(method: type[Ngram]) -> None:
+    with pytest.raises(InputError, match=r"words must be 1 or more, got 0"):
+        method(words=0)
+    with pytest.raises(InputError, match="must not be smaller"):
+        Decon(perfect=60)
+
+
+def test_planted_items_are_found_verbatim_by_all_and_edited_by_llama3() -> None:
+    rng = random.Random(3)
+    texts = [sentence(1000 + i, rng.randint(30, 80)) for i in range(300)]
+    items = items_of(*texts)
+
+    def planted(share: float) -> pa.Array:
+        changed = [
+            " ".join(w if rng.random() >= share else "edited" for w in t.split()) for t in texts
+        ]
+        return column(*[f"{sentence(i, 40)} {t} {sentence(-i, 40)}" for i, t in enumerate(changed)])
+
+    for method, threshold in ((Ngram(), 0.5), (Llama3(), 0.3), (Decon(), 0.8)):
+        index = BenchmarkIndex.build(items, methods=[method])
+        for share, least in ((0.0, 0.99), (0.05, 0.97), (0.1, 0.9)):
+            found = index.match(planted(share))
+            enough = found["overlap"].to_numpy() >= required(threshold, found["strictness"])
+            right = enough & (found["document"] == found["item"].cast(pl.Int64)).to_numpy()
+            if share == 0 or isinstance(method, Llama3):
+                assert right.sum() >= least * len(texts)
+            assert not (enough & ~right).any()
