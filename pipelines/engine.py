@@ -28,6 +28,7 @@ __all__ = [
 
 Job = tuple[Callable[..., Any], tuple[Any, ...]]
 _IN_FLIGHT_PER_WORKER = 4
+_FETCH_SECONDS = 10  # a result is a small record; this is how long nobody may answer
 _WORKER_ENV = {
     "POLARS_MAX_THREADS": "1",
     "OMP_NUM_THREADS": "1",
@@ -177,9 +178,14 @@ class FuturesEngine:
                 raise self._lost()
             index = index_of.pop(future.key)
             try:
-                result, error = future.result()
+                result, error = future.result(timeout=_FETCH_SECONDS)
             except CancelledError:
                 raise self._lost() from None
+            except TimeoutError:  # its worker died while it was fetched, and Dask waits for another
+                self._watch()
+                index_of[future.key] = index
+                running.add(future)
+                continue
             except Exception as ended:
                 result, error = None, _ended(ended, jobs[index])
             del future  # its result is let go of there, too

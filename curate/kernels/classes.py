@@ -10,13 +10,12 @@ True
 """
 
 import functools
-import io
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from curate.kernels.cache import cache_folder, keep
+from curate.kernels.tables import TABLE_SIZE, kept_table
 
 __all__ = ["BULLET", "ELLIPSIS", "LETTER", "WHITE", "class_table"]
 
@@ -24,37 +23,19 @@ U8 = npt.NDArray[np.uint8]
 
 WHITE, LETTER, BULLET, ELLIPSIS = 1, 2, 4, 8
 
-# Planes 4 and above hold no letter and no white space in any Unicode version so far.
-_TABLE_SIZE = 0x40000
 _SURROGATES = range(0xD800, 0xE000)
 
 
 @functools.cache
 def class_table() -> U8:
     """Return the class of each code point below 0x40000; 0 for most."""
-    folder = cache_folder()
-    path = folder / f"classes-{pl.__version__}.npy" if folder else None
-    if path and path.exists():
-        try:
-            table: U8 = np.load(path)
-            if table.dtype == np.uint8 and table.shape == (_TABLE_SIZE,):
-                table.flags.writeable = False
-                return table
-        except (OSError, ValueError, EOFError):
-            pass  # cut short or not ours: it is made again and replaced
-    table = _asked()
-    if path:
-        file = io.BytesIO()
-        np.save(file, table)
-        keep(path, file.getvalue())
-    table.flags.writeable = False
-    return table
+    return kept_table(f"classes-{pl.__version__}", _asked)
 
 
 def _asked() -> U8:
-    codes = [code for code in range(_TABLE_SIZE) if code not in _SURROGATES]
+    codes = [code for code in range(TABLE_SIZE) if code not in _SURROGATES]
     text = pl.Series(map(chr, codes), dtype=pl.String).str
-    table = np.zeros(_TABLE_SIZE, dtype=np.uint8)
+    table = np.zeros(TABLE_SIZE, dtype=np.uint8)
     table[codes] = WHITE * text.contains(r"\s").to_numpy()
     table[codes] |= LETTER * text.contains(r"\p{L}").to_numpy().astype(np.uint8)
     table[[0x2022, 0x25CF]] = BULLET

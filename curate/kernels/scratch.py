@@ -74,7 +74,7 @@ class Scratch:
     """Arrays by name that grow and are used again; each has room for a vector behind its size."""
 
     def __init__(self) -> None:
-        self._arrays: dict[str, Any] = {}
+        self._arrays: dict[tuple[str, Any], Any] = {}
 
     def uint8(self, name: str, size: int) -> U8:
         """Return an array of at least this size, of unknown content."""
@@ -102,9 +102,9 @@ class Scratch:
         return sum(int(array.nbytes) for array in self._arrays.values())
 
     def _array(self, name: str, size: int, dtype: Any) -> Any:
-        array = self._arrays.get(name)
+        array = self._arrays.get((name, dtype))  # two kernels may mean different things by a name
         if array is None or array.size < size + SLACK:
-            array = self._arrays[name] = np.empty(size + size // 4 + SLACK, dtype=dtype)
+            array = self._arrays[name, dtype] = np.empty(size + size // 4 + SLACK, dtype=dtype)
         return array
 
 

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate.kernels import classes
+from curate.kernels import classes, tables
 from curate.signals import document, fused, gopher, repetition
 from curate.signals.base import BLANKS, LINE, PARAGRAPH, WORD, ratio, text_frame
 from curate.signals.registry import measure
@@ -160,7 +160,7 @@ def test_real_files_give_what_polars_gives(shared_data: Path) -> None:
 def test_a_broken_table_of_characters_is_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(classes, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(tables, "cache_folder", lambda: tmp_path)
     table = classes.class_table.__wrapped__()
     [path] = tmp_path.iterdir()
     assert (classes.class_table.__wrapped__() == table).all()

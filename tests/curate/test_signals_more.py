@@ -18,9 +18,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from curate.corpus.errors import IntegrityError
+from curate.kernels.scripts import SCRIPTS
 from curate.kernels.words import normalise_words
 from curate.signals import language
-from curate.signals.characters import SCRIPTS
 from curate.signals.license import normalised
 from curate.signals.registry import families, measure
 

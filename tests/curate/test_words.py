@@ -395,3 +395,10 @@ def test_bytes_that_are_no_utf8_do_no_harm(data):
 def test_a_wrong_shingling_shows_the_bad_value(wrong, message):
     with pytest.raises(InputError, match=re.escape(message)):
         Shingling(**wrong)
+
+
+def test_scratch_of_one_name_is_not_shared_by_two_types() -> None:
+    arrays = scratch.Scratch()
+    words = arrays.uint64("words", 4)
+    assert arrays.int64("words", 4).dtype == np.int64
+    assert arrays.uint64("words", 4).base is words.base
