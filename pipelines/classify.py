@@ -111,7 +111,7 @@ def tell(facts: Mapping[str, Any], out: Path) -> list[str]:
     lines = [
         f"{out}: {facts['trained_on']['good']:,} good and {facts['trained_on']['bad']:,} bad texts",
         f"held out: {held['good']:,} good and {held['bad']:,} bad; area under the curve "
-        f"{held['auc']:.3f} ({low:.3f} to {high:.3f}), accuracy {held['accuracy']:.3f} "
+        f"{held['auc']:.3f} ({low:.3f} to {high:.3f}), balanced accuracy {held['accuracy']:.3f} "
         f"({from_:.3f} to {to:.3f})",
     ]
     if low <= 0.5:

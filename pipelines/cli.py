@@ -201,7 +201,8 @@ def table(
     name: Annotated[
         str,
         typer.Argument(
-            help="documents, signals, duplicates, contamination, verdicts, draws or quarantine.",
+            help="documents, raw, revisions, signals, duplicates, lines, cuts, contamination, "
+            "verdicts, tokens, draws, plan_train or quarantine.",
             metavar="TABLE",
         ),
     ],

@@ -24,6 +24,9 @@ __all__ = ["MAX_COMPARED", "TABLES", "Corpus", "open_corpus"]
 MAX_COMPARED = 10  # edges of a document that are told word by word
 _BEGINNING = 400  # characters of another document
 
+# What is stored as it was read, and hidden where it is shown. A key names a document for good.
+_MASKED = {"raw": ("text", "url", "meta", "key", "path"), "documents": ("key", "path")}
+
 TABLES: dict[str, tuple[str, str]] = {  # people's name -> (pass, table)
     "documents": ("clean", "documents"),
     "revisions": ("clean", "revisions"),
@@ -89,15 +92,15 @@ class Corpus:
             frame = pl.DataFrame(
                 pl.from_arrow(pa.concat_tables([read_shard(storage, s) for s in shards]))
             ).lazy()
-        if name == "raw":
-            frame = self._masked(frame)
+        if name in _MASKED:
+            frame = self._masked(frame, _MASKED[name])
         if not hex_ids:
             return frame
         binary = [column for column, dtype in frame.collect_schema().items() if dtype == pl.Binary]
         return frame.with_columns(pl.col(column).bin.encode("hex") for column in binary)
 
-    def _masked(self, frame: pl.LazyFrame) -> pl.LazyFrame:
-        """Hide in raw texts what the recipe redacts: it is stored, and never shown."""
+    def _masked(self, frame: pl.LazyFrame, names: Sequence[str]) -> pl.LazyFrame:
+        """Hide in columns what the recipe redacts: it is stored, and never shown."""
         settings = self.manifest("clean").settings
         if not settings.get("redact"):
             return frame
@@ -114,7 +117,7 @@ class Corpus:
             field, sources = rows.struct.field(name), rows.struct.field("source")
             return hidden(name, field, settings["redact"], sources)
 
-        columns = {"text": hide, "url": hide_field, "meta": hide_field}
+        columns = {name: hide if name == "text" else hide_field for name in names}
         return frame.with_columns(
             pl.struct(name, "source")
             .map_batches(function, pl.String, is_elementwise=True)

@@ -27,10 +27,10 @@ _DEPTH = 250  # orjson writes no deeper
 def hide_field(
     name: str, values: pl.Series, setting: Mapping[str, Any] | None, sources: pl.Series
 ) -> pl.Series:
-    """Return a field of `FIELDS` with everything hidden that `setting` redacts.
+    """Return a field with everything hidden that `setting` redacts.
 
     Args:
-        name: `url` or `meta`.
+        name: `meta`, which is JSON, or that of any other field (`url`, `key`).
         values: n strings, nulls stay.
         setting: the canonical setting of `redact`; None: nothing is redacted.
         sources: n names; what belongs to an exempt source stays.
@@ -44,29 +44,34 @@ def hide_field(
 
 def hide_json(texts: pl.Series, setting: Mapping[str, Any]) -> pl.Series:
     """Return JSON texts in whose strings everything is hidden that `setting` redacts."""
-    announced = texts.str.replace_all('":"', ": ", literal=True)
-    rows = announced.ne_missing(mask(announced, setting)).arg_true()
-    if len(rows) == 0:
-        return texts
+    rows = texts.is_not_null().arg_true()
     values = [_json(text) for text in texts.gather(rows)]
-    strings: list[tuple[str, str]] = []
+    names: list[str] = []
+    strings: list[str] = []
+    ends: list[int] = []
 
     def collect(name: str, text: str) -> str:
-        strings.append((f"{name}: ", text))
+        names.append(f"{name}: ")
+        strings.append(text)
         return text
 
     for value in values:
         _walk(value, "", collect)
-    found = mask(pl.Series([name + text for name, text in strings], dtype=pl.String), setting)
-    hidden = iter(
-        [
-            text.removeprefix(name) if text.startswith(name) else MASK
-            for (name, _), text in zip(strings, found.to_list(), strict=True)
-        ]
-    )
-    revised = [_walk(value, "", lambda name, text: next(hidden)) for value in values]
-    written = [orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode() for value in revised]
-    return texts.clone().scatter(rows, written)
+        ends.append(len(strings))
+    announced = [name + text for name, text in zip(names, strings, strict=True)]
+    found = mask(pl.Series(announced, dtype=pl.String), setting).to_list()
+    hidden = [
+        text.removeprefix(name) if text.startswith(name) else MASK
+        for name, text in zip(names, found, strict=True)
+    ]
+    changed: dict[int, str] = {}
+    begin, these = 0, iter(hidden)
+    for row, value, end in zip(rows.to_list(), values, ends, strict=True):
+        revised = _walk(value, "", lambda name, text: next(these))
+        if hidden[begin:end] != strings[begin:end]:
+            changed[row] = orjson.dumps(revised, option=orjson.OPT_SORT_KEYS).decode()
+        begin = end
+    return texts.clone().scatter(list(changed), list(changed.values())) if changed else texts
 
 
 def _json(text: str) -> Any:

@@ -40,6 +40,7 @@ STYLES = ("numbered", "datatrove", "dolma")
 MASK = "********"
 _KEYS = ("kinds", "placeholders", "exempt")
 _MAX_ROUNDS = 8
+_NUMBERED = re.compile(rf"<({'|'.join(kind.upper() for kind in KINDS)})_([0-9]{{1,9}})>")
 # What datatrove 0.9 (PIIFormatter) and Dolma 1.5 put in place; other kinds are numbered.
 _DATATROVE = {
     "email": ("email@example.com", "firstname.lastname@example.org"),
@@ -86,9 +87,35 @@ def _apply(texts: pl.Series, setting: Mapping[str, Any] | None) -> Change | None
 
 
 def mask(texts: pl.Series, setting: Mapping[str, Any]) -> pl.Series:
-    """Hide in texts what `setting` redacts: for people to look at, not to keep."""
-    change = _redact(texts, setting["kinds"], "mask")
-    return texts if change is None else texts.clone().scatter(change.rows, change.texts)
+    """Hide in texts what `setting` redacts: for people to look at, not to keep.
+
+    It is what redaction leaves, with its placeholders hidden: what is only found once something
+    beside it has a placeholder is found here too.
+    """
+    kinds, style, seen = setting["kinds"], setting.get("placeholders", STYLES[0]), texts
+    for one in dict.fromkeys((style, STYLES[0])):  # an address in place of an address hides little
+        change = _redact(seen, kinds, one)
+        seen = seen if change is None else seen.clone().scatter(change.rows, change.texts)
+    rows = seen.ne_missing(texts).arg_true()
+    pairs = zip(texts.gather(rows).to_list(), seen.gather(rows).to_list(), strict=True)
+    hidden = [_hidden(before, after, kinds, style) for before, after in pairs]
+    return texts.clone().scatter(rows, pl.Series(hidden, dtype=pl.String))
+
+
+def _hidden(before: str, after: str, kinds: list[str], style: str) -> str:
+    """Hide the placeholders that redaction put in place; those of the raw text stay."""
+    for kind in kinds:
+        for placeholder in _FIXED.get(style, {}).get(kind, ()):
+            after = after.replace(placeholder, MASK)
+    first = {kind.upper(): _next_number(before, kind) for kind in kinds}
+    return _NUMBERED.sub(
+        lambda m: MASK if m[1] in first and int(m[2]) >= first[m[1]] else m[0], after
+    )
+
+
+def _next_number(text: str, kind: str) -> int:
+    """Return the first free number: placeholders that a text came with keep theirs."""
+    return 1 + max((int(m[2]) for m in _NUMBERED.finditer(text) if m[1] == kind.upper()), default=0)
 
 
 def _redact(texts: pl.Series, kinds: list[str], style: str) -> Change | None:
@@ -114,7 +141,7 @@ def _redact(texts: pl.Series, kinds: list[str], style: str) -> Change | None:
             if changed:
                 seen = seen.clone().scatter(changed, [new[int(rows[at])] for at in changed])
                 touched.update(changed)
-        if not touched or style == "mask":
+        if not touched:
             break
         keep = np.array(sorted(touched), dtype=np.int64)
         rows, seen = rows[keep], seen.gather(keep)
@@ -167,13 +194,8 @@ def _replaced(text: str, spans: list[Span], placeholder: Callable[[str], str]) -
 def _placeholders(text: str, kind: str, style: str) -> Callable[[str], str]:
     """Return what names things: the same for the same, in one document."""
     known: dict[str, str] = {}
-    if style == "mask":
-        return lambda what: MASK
     fixed = _FIXED.get(style, {}).get(kind)
-    # Placeholders that the text came with, or that an earlier round left, keep their numbers.
-    name = kind.upper()
-    taken = [] if fixed else [int(n) for n in re.findall(rf"<{name}_([0-9]{{1,9}})>", text)]
-    first = max(taken, default=0) + 1
+    name, first = kind.upper(), 1 if fixed else _next_number(text, kind)
 
     def placeholder(what: str) -> str:
         if what not in known:

@@ -45,6 +45,7 @@ F64 = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
 _UNIT = float(1 << 24)
+_ROUNDING = 1e-8  # of `weigh`, and more
 _INFORMATIVE = 20  # n-grams of a question
 _INFORMATIVE_ANSWER = 4  # words
 _SHORT_ANSWER, _SHORT_WINDOW, _LONG_WINDOW, _ANSWER_WORDS = 3, 50, 100, 3
@@ -128,6 +129,10 @@ class Questions:
         np.add.at(self.total_idf, grams.pair_item, self.idf[grams.pair_key])
         self.num_words = lengths + np.diff(answers.offsets) + np.diff(passages.offsets)
         self.is_alone = (np.diff(answers.offsets) + np.diff(passages.offsets)) == 0
+        self.support = np.zeros(num_items)
+        for one in np.flatnonzero(~self.is_alone).tolist():
+            told, about = answers.of_item(one).size, passages.of_item(one).size
+            self.support[one] = _support(told, about, int(self.num_grams[one]))
 
 
 def _missing(item: I64, at: I64, usable: Bools) -> I64:
@@ -173,6 +178,12 @@ def weigh(
     return round(question * mine + answer * theirs + passage * (1.0 - mine - theirs), 9)
 
 
+def _support(answer_words: int, passage_words: int, num_grams: int) -> float:
+    """Return what answer and passage bring to the score of an item at most, 0 to 1."""
+    answer, passage = (1.0 if words else None for words in (answer_words, passage_words))
+    return weigh(0.0, answer, passage, num_grams, answer_words)
+
+
 def decon_matches(
     method: Decon, questions: Questions, hits: Hits, above: float, words_of: Callable[[int], U64]
 ) -> Matches:
@@ -195,8 +206,9 @@ def decon_matches(
     first = runs.word[edges[:-1]]
     last = runs.word[edges[1:] - 1] + questions.grams.width - 1
     score = _question_overlaps(questions, runs, cluster, item) * sampled
-    least = max(0.0, (above - 0.3) / 0.7)
-    for one in np.flatnonzero((score >= least) & (score > 0) & ~questions.is_alone[item]).tolist():
+    support = questions.support[item]
+    most = score * (1.0 - support) + support + _ROUNDING
+    for one in np.flatnonzero((most >= above) & (score > 0) & ~questions.is_alone[item]).tolist():
         row = int(edges[one + 1]) - 1
         tail = int(questions.tail[runs.pair[row]])  # of the question, behind its last n-gram here
         score[one], last[one] = _with_support(

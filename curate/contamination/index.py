@@ -39,6 +39,7 @@ from curate.contamination.matching import (
     Matches,
     cover_matches,
     cover_sizes,
+    question_words,
     share_matches,
     share_sizes,
     whole_items,
@@ -97,7 +98,8 @@ class BenchmarkIndex:
         Args:
             items: columns benchmark, item, text; any order gives the same index. The parts
                 question, answer and passage (null: none) are what `decon` tells apart; without
-                them all of an item is its question.
+                them all of an item is its question. To `ngram` a question counts by itself too,
+                where the text begins with it.
             words: words of an n-gram, where no method is given.
             guards: what is no evidence.
             methods: how items are recognised; by default `ngram`.
@@ -335,7 +337,8 @@ class BenchmarkIndex:
             elif isinstance(method, Llama3):
                 sizes = cover_sizes(grams, mask, self._num_items)
             else:
-                sizes = share_sizes(grams, mask, self._num_items)
+                own = question_words(self._words, self._offsets, *self._hashed("question"))
+                sizes = share_sizes(grams, mask, own)
             entry = kept[name] = (keys, mask, sizes)
         return entry[1:]
 

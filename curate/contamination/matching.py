@@ -16,9 +16,11 @@ from curate.contamination.grams import Grams, Hits, ranges
 __all__ = [
     "Matches",
     "Runs",
+    "Shares",
     "cover_matches",
     "cover_sizes",
     "merged",
+    "question_words",
     "share_matches",
     "share_sizes",
     "whole_items",
@@ -134,17 +136,57 @@ class Runs:
         )
 
 
-def share_sizes(grams: Grams, common: Bools, num_items: int) -> I64:
-    """Return how many different n-grams each item has that are evidence, [num_items]."""
-    return np.bincount(grams.pair_item[~common[grams.pair_key]], minlength=num_items)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shares:
+    """What shares are of: different n-grams that are evidence.
+
+    Attributes:
+        item, question: int64 [num_items], how many an item has, and how many its question alone.
+        in_question: [pairs], whether an n-gram stands in the question of the item.
+    """
+
+    item: I64
+    question: I64
+    in_question: Bools
 
 
-def share_matches(grams: Grams, hits: Hits, sizes: I64) -> Matches:
-    """Return the share of each item's different n-grams that a document holds."""
+def question_words(words: U64, offsets: I64, questions: U64, question_offsets: I64) -> I64:
+    """Return of each item with how many words its question begins it; 0 if it does not.
+
+    Args:
+        words, offsets: word hashes of the items.
+        questions, question_offsets: those of their questions; empty where none is told.
+    """
+    lengths = np.diff(question_offsets)
+    if not words.size:
+        return np.zeros_like(lengths)
+    which, place = ranges(question_offsets[:-1], question_offsets[1:])
+    own = offsets[which] + place - question_offsets[which]
+    differs = own >= offsets[which + 1]
+    differs |= words[np.minimum(own, words.size - 1)] != questions[place]
+    lengths[which[differs]] = 0
+    return lengths
+
+
+def share_sizes(grams: Grams, common: Bools, lengths: I64) -> Shares:
+    """Count the n-grams that are evidence; `lengths` are those of `question_words`."""
+    inside = grams.at[grams.pair_first[:-1]] + grams.width <= lengths[grams.pair_item]
+    usable = ~common[grams.pair_key]
+    return Shares(
+        item=np.bincount(grams.pair_item[usable], minlength=lengths.size),
+        question=np.bincount(grams.pair_item[usable & inside], minlength=lengths.size),
+        in_question=inside,
+    )
+
+
+def share_matches(grams: Grams, hits: Hits, sizes: Shares) -> Matches:
+    """Return the share of different n-grams of each item or of its question, the larger one."""
     runs = Runs(grams, hits)
-    run, _ = runs.different()
-    found = np.bincount(run, minlength=len(runs))
-    return runs.matches(found / sizes[runs.items], grams.width)
+    run, pair = runs.different()
+    found = np.bincount(run, minlength=len(runs)) / sizes.item[runs.items]
+    asked = np.bincount(run[sizes.in_question[pair]], minlength=len(runs))
+    overlap = np.maximum(found, asked / np.maximum(sizes.question[runs.items], 1))
+    return runs.matches(overlap, grams.width)
 
 
 def cover_sizes(grams: Grams, common: Bools, num_items: int) -> I64:

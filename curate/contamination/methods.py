@@ -2,7 +2,9 @@
 
 `ngram`   The share of an item's n-grams that a document holds. 13 words: Brown et al. 2020,
           "Language Models are Few-Shot Learners", appendix C; the share: Tulu 3, 2024, and Marin's
-          decontamination.
+          decontamination. Where it is known which part of an item is the question (`columns` is
+          a mapping), the larger of two shares counts: that of the question's n-grams alone and
+          that of question and answer together. A question too short for an n-gram has none.
 `llama3`  The share of an item's words that 8-grams found in the document cover (Grattafiori et al.
           2024, "The Llama 3 Herd of Models", section 5.1.4). There it is tokens, any document of
           the corpus counts, and the threshold is chosen for each benchmark; here it is words, one

@@ -1,8 +1,8 @@
 """Dolma's layout: `documents/` and beside it `attributes/NAME/`, one file there for each file here.
 
-The rows of both are in the same order, and each row has its document's id; here both must agree,
-else the file is refused at the first row where they do not. Attributes, spans included, go to the
-document's meta under `attributes`. A folder of documents alone is read as it is.
+The rows of both are in the same order, and each row has its document's id; here both must have one
+and agree, else the file is refused at the first row where they do not. Attributes, spans included,
+go to the document's meta under `attributes`. A folder of documents alone is read as it is.
 """
 
 import hashlib
@@ -57,7 +57,8 @@ class _Builder(Builder):
             if created is not None:
                 found[column] = created
         for name, row in self.rows.items():
-            if row.get("id") != record.get("id"):
+            # Two rows without an id say nothing about each other; nor does a line that is no row.
+            if record.get("id") is None or row.get("id") != record["id"]:
                 said = f"the document is {record.get('id')!r}, the attributes are {row.get('id')!r}"
                 raise _mismatch(self.path, name, said)
         if self.rows:

@@ -87,6 +87,7 @@ _DATES = (  # names of meta elements, the moment of first publication before any
 _LICENSES = ("cc:license", "dcterms.license", "dc.rights.license", "dcterms.rights", "dc.rights")
 _MAX_METAS = 500  # elements of the head that are looked at
 _STATED = '[rel~="license"]{others}, [property="cc:license"]{others}'
+_IN_BLOCK = '.license a[href*="licenses/"]{others}, .license a[href*="publicdomain/"]{others}'
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]{1,8}){0,3}")
 
 
@@ -271,7 +272,7 @@ def _page(
     text = _plain_text(tree, False) if whole else text
     if not text.strip():
         return Problem("no_text", "no text on the page")
-    licenses = _licenses(document, metas)
+    licenses = _licenses(document, metas, base)
     return Page(
         text=text,
         title=_clean(tree.title),
@@ -377,13 +378,26 @@ def _absolute(said: str, base: str | None) -> str | None:
         return None
 
 
-def _licenses(document: Any, metas: Mapping[str, str]) -> list[str]:
-    """Return the licences that the page names by rel=license, else by metadata."""
-    found: dict[str, None] = {}
+def _licenses(document: Any, metas: Mapping[str, str], base: str | None) -> list[str]:
+    """Return the licences that the page names by rel=license, by metadata, or else by a block.
+
+    A block is an element of the class license; only Creative Commons addresses count there, since
+    it may link to anything.
+    """
+    stated = list(dict.fromkeys(map(licence_name, _addresses(document, _STATED, base))))
+    said = next((metas[name] for name in _LICENSES if name in metas), None)
+    if stated or said:
+        return stated or [licence_name(said or "")]
+    linked = filter(_CC_LICENSE.search, _addresses(document, _IN_BLOCK, base))
+    return list(dict.fromkeys(map(licence_name, linked)))
+
+
+def _addresses(document: Any, selector: str, base: str | None) -> Iterator[str]:
+    """Yield the first few different addresses of some elements, relative ones as absolute."""
     others = ""  # the next element is the first that has none of the addresses seen
     for _ in range(_NUM_LICENSES):
         try:
-            element = document.query_selector(_STATED.format(others=others))
+            element = document.query_selector(selector.format(others=others))
         except ValueError:  # an address with characters that no selector can hold
             break
         if element is None:
@@ -393,12 +407,11 @@ def _licenses(document: Any, metas: Mapping[str, str]) -> list[str]:
             if value and len(value) <= _MAX_FIELD:
                 quoted = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\a ")
                 others += f':not([{name}="{quoted}"])'
-                found[licence_name(value)] = None
+                # A content is words, or an address that is whole.
+                yield value if name == "content" else _absolute(value, base) or value
                 break
         else:
             break
-    said = next((metas[name] for name in _LICENSES if name in metas), None)
-    return list(found) or ([licence_name(said)] if said else [])
 
 
 def _the_license(licenses: Sequence[str]) -> str | None:

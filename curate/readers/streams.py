@@ -3,7 +3,7 @@
 The four usual decompressors all have a way to end early without a word: a cut .zst reads as a
 short file, bytes behind the last member are ignored. Here a file is whole, or it raises
 UnreadableFileError after the bytes that could be read. Each step yields a bounded number of bytes,
-so ten gigabytes of zeros in a small archive pass through without being held.
+so what a small archive expands to is never held; beyond 256 MiB it may be 500 times its size.
 """
 
 import bz2
@@ -30,6 +30,8 @@ _READ_BYTES = 1 << 16
 # A zstd block of a few bytes may expand to 128 KiB, so one step over 1 KiB stays below 32 MiB; it
 # is as fast as a larger one.
 _ZSTD_STEP_BYTES = 1 << 10
+# No archive people have shrinks a quarter of a gigabyte five hundred times; a bomb does.
+_FREE_BYTES, _MOST_RATIO = 1 << 28, 500
 _XZ_MEMORY_BYTES = 1 << 30  # xz -9 wants 65 MiB; the header of a hostile file may ask for 4 GiB
 
 
@@ -151,6 +153,7 @@ class _Inflated(io.RawIOBase):
         self._output = memoryview(b"")
         self._num_members = 0
         self._num_bytes = 0  # decompressed so far
+        self._num_read = 0  # compressed
         self._done = False
 
     def readable(self) -> bool:
@@ -160,6 +163,9 @@ class _Inflated(io.RawIOBase):
         while not self._output and not self._done:
             self._output = memoryview(self._step(len(buffer)))
             self._num_bytes += len(self._output)
+            if self._num_bytes > max(_FREE_BYTES, _MOST_RATIO * self._num_read):
+                told = f"expands more than {_MOST_RATIO} times"
+                raise self._error("expands_too_much", told)
         count = min(len(buffer), len(self._output))
         buffer[:count] = self._output[:count]
         self._output = self._output[count:]
@@ -224,6 +230,7 @@ class _Inflated(io.RawIOBase):
 
     def _fill(self) -> bool:
         more = self._source.read(_READ_BYTES) or b""
+        self._num_read += len(more)
         self._input = memoryview(bytes(self._input) + more)
         return bool(more)
 
@@ -273,7 +280,8 @@ def open_stream(
 
     Raises:
         UnreadableFileError: at once for a missing file; while reading, behind the readable bytes,
-            for one that is `truncated`, `corrupt`, `empty`, or has `trailing_data`.
+            for one that is `truncated`, `corrupt`, `empty`, `expands_too_much`, or has
+            `trailing_data`.
     """
     try:
         if is_local(file.uri):

@@ -40,10 +40,19 @@ _QUOTE = re.compile(
     r"\s{0,20}(?i:(?:block|c|r|pull |centered pull )?quote|quotation|quote box|epigraph)"
     r"\s{0,20}\|\s{0,20}(?:(?i:quote|text|1)\s{0,20}=)?"
 )
+# Templates that stand for words in a sentence: a measure and its unit, a text in another language,
+# one that only looks otherwise. Their arguments hold no markup here, or they go like the others.
+_PLAIN = r"((?:(?!\'\')[^|{}\[\]<>=\n]){1,200})"
+_INLINE = re.compile(
+    rf"(?i:convert|cvt|val)\|{_PLAIN}(?:\|{_PLAIN})?(?=\||\}})"
+    rf"|(?i:lang)\|[a-z-]{{2,12}}\|{_PLAIN}(?=\||\}})"
+    rf"|(?i:nowrap|nobr|abbr|sc|transl)\|{_PLAIN}(?=\||\}})"
+)
 _ARGUMENT = re.compile(r"\|\s{0,20}[A-Za-z0-9_-]{1,20}\s{0,20}=[^|]{0,500}")
 _URL = re.compile(r"[^\s\]\[<>\"]*")
 _HEADING = re.compile(r"(={1,6})[ \t]*(.*?)[ \t]*\1?")
 _EMPTY_BRACKETS = re.compile(r" \([ ,;]*\)")  # what a template stood in; f() is another thing
+_BRACKET_BEGINS = re.compile(r" \([ ]?[,;][ ,;]{0,20}")
 _LINE_SIGNS = "=-*#:; "
 _SPACES = re.compile(r"[ \t\u00a0]+")
 _VERBATIM = "\0"  # begins a line of code; XML cannot hold it
@@ -193,6 +202,10 @@ class _Writer:
     def _after(self, number: int, token: _Token) -> tuple[int, int]:
         """Write what a token stands for; return the number of the next one and where to go on."""
         if token.kind in ("template", "table") and token.closed >= 0:
+            inline = _INLINE.match(self._text, token.end) if token.kind == "template" else None
+            if inline is not None:
+                self._out.append(html.unescape(" ".join(filter(None, inline.groups()))))
+                return token.closed + 1, self._tokens[token.closed].end
             quoted = _QUOTE.match(self._text, token.end) if token.kind == "template" else None
             if quoted is None:
                 return token.closed + 1, self._tokens[token.closed].end
@@ -256,7 +269,7 @@ def _tidied(text: str) -> str:
         elif line:
             line = _SPACES.sub(" ", line)
             if "(" in line:
-                line = _EMPTY_BRACKETS.sub("", line)
+                line = _BRACKET_BEGINS.sub(" (", _EMPTY_BRACKETS.sub("", line))
             if line[:1] in _LINE_SIGNS:
                 line = _line(line)
         if line or (lines and lines[-1]):

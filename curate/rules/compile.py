@@ -14,6 +14,7 @@ and it is exact to 2**53), division by zero and overflow are null, a decimal lit
 float64, a comparison of unlike kinds is an error, and no operation makes NaN.
 """
 
+import math
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -50,6 +51,7 @@ ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
 }
 
 
+BEYOND = "has a number beyond the range of float64"
 ARTICLES = {"integer": "an integer", "other": "a value that is no number, string or boolean"}
 
 
@@ -154,7 +156,10 @@ def _literal(body: Any) -> Node:
     if kind in ("String", "Str"):
         return Node(expr=pl.lit(value, dtype=pl.String), kind="string", literal=value)
     if kind.startswith("Float"):
-        number = float(value)
+        # 1e400 is infinite to polars, and JSON has no infinity: it comes as null.
+        number = math.inf if value is None else float(value)
+        if not math.isfinite(number):
+            raise NotAllowedError(BEYOND)
         return Node(expr=pl.lit(number, dtype=pl.Float64), kind="float", literal=number)
     if kind == "Int" or kind in INTEGER_TYPES:
         return Node(expr=pl.lit(value, dtype=pl.Int64), kind="integer", literal=value)
@@ -290,6 +295,8 @@ def _is_in(node: Node, tree: Any) -> Node:
     if values.dtype.is_decimal():
         values = pl.Series([float(value) for value in values], dtype=pl.Float64)
     kind = column_kind(values.dtype)
+    if kind == "float" and not values.drop_nulls().is_finite().all():
+        raise NotAllowedError(BEYOND)
     if _class(node) != ("number" if kind in NUMBERS else kind):
         raise NotAllowedError(f"asks whether {_a(node)} is IN a list of {kind}s")
     expr = node.expr

@@ -147,7 +147,9 @@ def _null_message(rule: Rule, unanswered: pl.DataFrame) -> str:
         else "it is undefined there"
     )
     docs = "1 document" if unanswered.height == 1 else f"{unanswered.height} documents"
+    first = (nulls or rule.columns)[0]
+    blank = "''" if unanswered.schema[first] == pl.String else "0"
     return (
-        f"{rule.reason} ({rule.sql}) has no answer for {docs}: {cause}. Set `on_null: keep` or "
-        f"`on_null: drop`, or write COALESCE({(nulls or rule.reads)[0]}, 0)"
+        f"{rule.reason} ({rule.sql}) has no answer for {docs}: {cause}. Set `rules.on_null` to "
+        f"keep or drop, or write COALESCE({first}, {blank})"
     )

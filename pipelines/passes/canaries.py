@@ -1,8 +1,9 @@
 """Canaries: texts that each rule must catch or spare, run beside the corpus and never inside it.
 
-They go through the same functions as documents do: cleaning, the signals, the predicate. A canary
-that fares otherwise stops the run: then a rule, a signal or a library does not do what somebody
-relies on.
+They go through the same functions as documents do: the signals and the predicate, and the recipe's
+own through its cleaning first (a preset's texts show what its reference does, whatever a recipe
+cleans). A canary that fares otherwise stops the run: then a rule, a signal or a library does not do
+what somebody relies on.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import Any
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from curate import cleaning, signals
 from curate.cleaning.clean import clean
@@ -79,12 +81,13 @@ def run_canaries(context: Context, rules: RuleSet) -> list[dict[str, Any]]:
 
 
 def asked_canaries(rules: RuleSet, own: Mapping[str, Canaries]) -> list[dict[str, Any]]:
-    """Return {reason, kind, text, reads} of every canary there is, in the order of the rules.
+    """Return {reason, kind, text, reads, cleaned} of every canary, in the order of the rules.
 
     Raises:
         InputError: the recipe's names a rule that there is not.
     """
     texts: dict[str, dict[str, str | None]] = {}
+    mine: dict[str, set[str]] = {}
     for rule in rules.rules:
         if rule.preset != OWN:
             of_preset = load_preset(rule.preset).rules[rule.name]
@@ -98,9 +101,17 @@ def asked_canaries(rules: RuleSet, own: Mapping[str, Canaries]) -> list[dict[str
                 f"{', '.join(single) or 'none'}.{did_you_mean(name, single)}"
             )
         (reason,) = targets[name]
-        texts[reason] = {**texts.get(reason, {}), **pair.model_dump(exclude_none=True)}
+        given = pair.model_dump(exclude_none=True)
+        texts[reason] = {**texts.get(reason, {}), **given}
+        mine[reason] = set(given)
     return [
-        {"reason": rule.reason, "kind": kind, "text": text, "reads": list(rule.reads)}
+        {
+            "reason": rule.reason,
+            "kind": kind,
+            "text": text,
+            "reads": list(rule.reads),
+            "cleaned": kind in mine.get(rule.reason, ()),
+        }
         for rule in rules.rules
         for kind, text in texts.get(rule.reason, {}).items()
         if text is not None
@@ -130,8 +141,10 @@ def fly(
     read = {name for one in canaries for name in one["reads"]}
     chosen = [family for family in families().values() if not read.isdisjoint(family.signals)]
     chosen += [family_of(workspace, unit, artefact) for unit, artefact in made]
-    texts = pa.array([one["text"] for one in canaries], pa.large_string())
-    frame = pl.DataFrame(pl.from_arrow(measure_families(clean(texts, revisions).texts, chosen)))
+    raw = pa.array([one["text"] for one in canaries], pa.large_string())
+    as_cleaned = pa.array([one["cleaned"] for one in canaries], pa.bool_())
+    texts = pc.if_else(as_cleaned, clean(raw, revisions).texts, raw)
+    frame = pl.DataFrame(pl.from_arrow(measure_families(texts, chosen)))
     frame = frame.with_columns(pl.lit(None, pl.String).alias("source"))  # of none of the recipe's
     flown = []
     for row, one in enumerate(canaries):
@@ -167,5 +180,5 @@ def _failed(one: Mapping[str, Any]) -> str:
     values = ", ".join(f"{name} = {value}" for name, value in one["values"].items())
     return (
         f"{one['reason']} {verb} ({values}): {one['text'][:60]!r}\n"
-        f"Mend the rule, or the text under `rules.canaries`"
+        f"Mend the rule, or write its canary under `rules.canaries`"
     )

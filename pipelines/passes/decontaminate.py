@@ -84,6 +84,7 @@ def run(context: Context) -> Manifest:
         info["coverage"] = built.info["coverage"]
         parts = _matched(context, code, documents, index, settings, info, held_out.parts)
         counts = add_counts([part for part in parts if part is not None])
+        counts = {"documents": sum(shard.rows for shard in documents), **counts}
         found = [part.tables["contamination"][0] if part else None for part in parts]
         info["contaminated"] = [number for number, s in enumerate(found) if s and s.rows]
         evidence = tuple(shard for shard in found if shard and shard.rows)
@@ -320,21 +321,21 @@ def _written(
 ) -> Parts:
     """Write the matches of a shard; `document` is the row in it."""
     names = SCHEMAS["contamination"].names
-    matches = 0
+    counts = {"documents_matched": 0, "matches": 0}
     with workspace.writer("contamination") as writer:
         known = pa.Table.from_batches(ids) if ids else None
         found = pl.concat(frames) if frames else None
-        documents = 0 if known is None else known.num_rows
         if found is not None and found.height:
             rows = found["document"].to_arrow()
             columns = {name: known[name].take(rows) for name in ("doc_id", "text_hash")}  # type: ignore[index]
             columns |= {n: found[n].to_arrow() for n in found.columns if n != "document"}
             table = pa.table({name: columns[name] for name in names})
             table = _without_own(workspace.storage, table, held_out)
-            matches = table.num_rows
+            counts["matches"] = table.num_rows
+            counts["documents_matched"] = len(table["doc_id"].unique())
             writer.write(table.cast(SCHEMAS["contamination"]))
         written = writer.commit()
-    return Parts({"contamination": [written]}, {"documents": documents, "matches": matches})
+    return Parts({"contamination": [written]}, counts)
 
 
 def _without_own(storage: Storage, table: Any, held_out: tuple[Shard, ...]) -> Any:

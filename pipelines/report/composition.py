@@ -29,13 +29,13 @@ def composition(facts: Facts) -> dict[str, Any]:
 
     A profile is {signal, name, rows, more}; a row {value, documents, kept, tokens,
     rules_documents}. A word list is {signal, name, documents, kept, rules_documents, rate,
-    kept_rate, sources}, of the documents that hold any of its words; rates are matches per
-    thousand words, over all documents and over the kept ones.
+    kept_rate, sources}, of the documents that hold any of its words; rates are the median of
+    their matches per thousand words, of all and of the kept ones.
     """
     schema = facts.corpus.table("signals").collect_schema()
     named = {name: told for name, told in _PROFILES.items() if name in schema}
     lists = [name for name, dtype in schema.items() if name.startswith(_WORDS) and dtype.is_float()]
-    frame = _frame(facts, [*named, *lists, "num_words"])
+    frame = _frame(facts, [*named, *lists])
     return {
         "kept_share": _share(frame),
         "profiles": [_profile(frame, signal, told) for signal, told in named.items()],
@@ -102,17 +102,7 @@ def _word_list(frame: pl.DataFrame, signal: str) -> dict[str, Any]:
         "documents": hit.height,
         "kept": int(hit["kept"].sum()),
         "rules_documents": int(hit["ruled"].sum()),
-        "rate": _rate(frame, signal),
-        "kept_rate": _rate(frame.filter("kept"), signal),
+        "rate": hit[signal].median(),
+        "kept_rate": hit.filter("kept")[signal].median(),
         "sources": by_source.head(_MAX_ROWS).to_dicts(),
     }
-
-
-def _rate(frame: pl.DataFrame, signal: str) -> float | None:
-    """Return matches per thousand words of all documents together.
-
-    A document's own rate times its words is its number of matches, a whole number again.
-    """
-    words = int(frame["num_words"].fill_null(0).sum())
-    matches = (frame[signal] * frame["num_words"] / 1000).round().fill_null(0).cast(pl.Int64).sum()
-    return 1000 * int(matches) / words if words else None

@@ -164,6 +164,7 @@ def contamination(facts: Facts, snippets: Snippets) -> dict[str, Any]:
         "record_above": manifest.settings["record_above"].get(first, 0.0),
         "overlap": asked["thresholds"].get(first, 0.0),
         "action": asked["action"],
+        "actions": list(dict.fromkeys(row["action"] for row in rows)),
         "methods": [
             {"method": name, "words": methods[name]["words"], "threshold": threshold}
             for name, threshold in asked["thresholds"].items()

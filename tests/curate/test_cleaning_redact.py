@@ -19,7 +19,7 @@ from curate.cleaning.detect.card import luhn
 from curate.cleaning.detect.iban import is_iban
 from curate.cleaning.fields import hide_field
 from curate.cleaning.masking import masked
-from curate.cleaning.redact import KINDS, MASK, STEP
+from curate.cleaning.redact import KINDS, MASK, STEP, mask
 from curate.corpus.errors import InputError
 
 EACH = 240
@@ -192,6 +192,7 @@ def secret(r: random.Random) -> str:
             f"'client_secret': '{some(r, ALNUM, 40)}'",
             f"aws_secret_access_key = {some(r, ALNUM + '/+', 39)}a",
             f'password: "{some(r, ALNUM, 20)}"',
+            f"https://{word(r)}:{some(r, ALNUM, 9)}@{word(r)}.com/",
         ]
     )
 
@@ -229,6 +230,11 @@ def not_email(r: random.Random) -> str:
             f"{some(r, '0123456789abcdef', 40)}@{some(r, '0123456789abcdef', 8)}",
             f"{word(r)} @ {r.randint(1, 20)}.{r.randint(0, 99)} EUR",
             f"logo@{r.randint(1, 4)}x.{word(r)}.svg",
+            f"img/{word(r)}@{r.randint(1, 4)}x.ai",
+            f"https://cdn.{word(r)}.com/npm/{word(r)}@{r.randint(1, 9)}.{r.randint(1, 9)}.0/x.js",
+            f"uses: {word(r)}/{word(r)}@v{r.randint(1, 9)}.{r.randint(1, 9)}.{r.randint(1, 9)}",
+            f"ssh://{word(r)}@{word(r)}.com/{word(r)}.git",
+            f"/etc/systemd/{word(r)}@{word(r)}.service",
         ]
     )
 
@@ -390,6 +396,9 @@ def not_secret(r: random.Random) -> str:
             f"eyJ{some(r, ALNUM, 20)}.eyJ{some(r, ALNUM, 20)}.{some(r, ALNUM, 20)}",
             f"sort_key: {some(r, ALNUM, 24)}",
             f"auth_token: {'x' * 32}1",
+            f"https://{word(r)}:****@{word(r)}.com/ or https://u:$PASSWORD@host",
+            f"http://{word(r)}.com:8080/@{word(r)}",
+            f"https://{word(r)}.com/a:b@{word(r)}",
         ]
     )
 
@@ -458,6 +467,9 @@ PIECES = st.sampled_from(
         "-----BEGIN PRIVATE KEY-----",
         "x8Kq2LmN9pRs4TuV7wYzx8Kq2LmN9pRs4TuV7wYzx8Kq2LmN9pRs4TuV7wYz",
         "-----END PRIVATE KEY-----",
+        "://jo:x8Kq@",
+        "::ffff:8.8.4.4",
+        "\nComment: (",
     ]
 )
 TEXTS = st.lists(st.none() | st.lists(PIECES, max_size=14).map("".join), max_size=5)
@@ -517,6 +529,56 @@ def test_an_address_that_only_cleaning_puts_together_is_hidden_in_the_raw_text()
     assert masked(texts, free, sources).to_list() == texts.to_list()
 
 
+NEXT_TO_EACH_OTHER = [
+    "4111 1111 1111 1111",
+    "4111111111111111",
+    "2001:4860:4860::8888",
+    "8.8.8.8",
+    "93.184.216.34",
+    "jo@site.org",
+    "+49 30 1234567",
+    "(555) 234-5678",
+    "tel: 4155551234",
+    "DE89370400440532013000",
+    "AKIAIOSFODNN7EXAMPLE",
+    "api_key=x8Kq2LmN9pRs4TuV7wYz",
+    "https://jo:x8Kq2LmN9@site.org",
+]
+GLUED = st.lists(
+    st.tuples(st.sampled_from(NEXT_TO_EACH_OTHER), st.sampled_from([",", "+", "/", " ", ""])),
+    min_size=1,
+    max_size=5,
+).map(lambda pairs: "".join(thing + glue for thing, glue in pairs))
+
+
+@given(GLUED, st.sampled_from(["numbered", "datatrove", "dolma"]))
+def test_what_redaction_takes_from_a_text_is_hidden_where_the_text_is_shown(
+    text: str, style: str
+) -> None:
+    setting = STEP.parse({"kinds": list(KINDS), "placeholders": style})
+    (out,) = redact([text], placeholders=style)
+    texts = pl.Series([text])
+    meta = pl.Series([json.dumps({"x": text, "n": [text]}, separators=(",", ":"))])
+    for name, values in (("url", texts), ("meta", meta), ("key", texts)):
+        (shown,) = hide_field(name, values, setting, pl.Series(["s"])).to_list()
+        for thing in NEXT_TO_EACH_OTHER:
+            assert thing in str(out) or thing not in shown
+
+
+@pytest.mark.parametrize(
+    "text", ["4111 1111 1111 1111,2001:4860:4860::8888", "jo@site.org+49 30 1234567"]
+)
+@pytest.mark.parametrize("style", ["numbered", "datatrove", "dolma"])
+def test_what_is_found_beside_a_placeholder_is_hidden_too(text: str, style: str) -> None:
+    (shown,) = mask(pl.Series([text]), STEP.parse({"kinds": list(KINDS), "placeholders": style}))
+    assert set(shown) <= {"*", ","}
+
+
+def test_placeholders_that_a_text_came_with_are_shown() -> None:
+    (shown,) = mask(pl.Series(["<EMAIL_3>, <IP_1>: jo@site.org"]), STEP.parse(list(KINDS)))
+    assert shown == f"<EMAIL_3>, <IP_1>: {MASK}"
+
+
 def test_the_same_thing_has_the_same_placeholder_however_it_is_written() -> None:
     (text,) = redact(
         [
@@ -564,6 +626,47 @@ def test_keys_are_hidden_to_their_last_line_and_pages_about_keys_stay() -> None:
     ]
 
 
+@pytest.mark.parametrize("quote", ["", "> ", ">> "])
+@pytest.mark.parametrize(
+    ("name", "headers"),
+    [
+        ("RSA PRIVATE KEY", []),
+        ("PGP PRIVATE KEY BLOCK", ["Version: GnuPG v2.0.22 (GNU/Linux)", ""]),
+        ("PGP PRIVATE KEY BLOCK", ["Version: 1", "Comment: Jo (at home) <jo@site.org>", ""]),
+        ("PGP PRIVATE KEY BLOCK", [""]),
+    ],
+)
+def test_keys_with_headers_and_keys_in_quotations_are_hidden(
+    name: str, headers: list[str], quote: str
+) -> None:
+    body = ["lQOYBFkx9aabcdefghijABCDEFGHIJ0123456789+/lQOYBFkx9aabcdefghijAB"] * 4 + ["=abcd"]
+    lines = [f"-----BEGIN {name}-----", *headers, *body, f"-----END {name}-----", "Bye"]
+    for end in ("\n", "\r\n", "\\n"):
+        (found,) = redact([end.join(quote + line for line in lines)])
+        assert found == f"{quote}<SECRET_1>{end}{quote}Bye"
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("https://x.org/u/john.smith@example-mail.com", "https://x.org/u/<EMAIL_1>"),
+        ("postgres://user:Xk29sd8Fj20dKaa@host/db", "postgres://user:<SECRET_1>@host/db"),
+        ("https://user:pass@site.org", "https://user:<SECRET_1>@site.org"),
+        (f"https://ghp_{'a1B2' * 9}:$X@host", "https://<SECRET_1>:$X@host"),
+        ("4111\xa01111\xa01111\xa01111", "<CARD_1>"),
+        ("4111\u20131111\u20131111\u20131111", "<CARD_1>"),
+        ("DE89\xa03704\xa00044\xa00532\xa00130\xa000", "<IBAN_1>"),
+        ("DE89-3704-0044-0532-0130-00", "<IBAN_1>"),
+        ("to ::ffff:8.8.4.4", "to <IP_1>"),
+        ("x::ffff:93.184.216.34", "x::ffff:<IP_1>"),
+        ("::ffff:10.0.0.1", "::ffff:10.0.0.1"),
+        ("2001:4860:4860::8.8.8.8", "<IP_1>"),
+    ],
+)
+def test_other_ways_to_write_the_same_are_found(text: str, wanted: str) -> None:
+    assert redact([text]) == [wanted]
+
+
 @pytest.mark.parametrize(
     ("given_", "message"),
     [
@@ -590,6 +693,7 @@ def test_a_setting_has_one_form_however_it_is_written() -> None:
 
 
 BAIT = ("1", "@", "a@", "a", "+4", "1-", "1.", "tel ", "key=", "2001:", "A", "(", "DE89 ")
+BAIT += ("://a:", "://a:b@c", "::ffff:1", "-----BEGIN PRIVATE KEY-----\nA: b\n")
 BAIT += ("-----BEGIN PRIVATE KEY-----", "eyJaaaaaaaaaa.", "0123456789", "secret ")
 
 

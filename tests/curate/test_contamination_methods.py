@@ -1,5 +1,6 @@
 """The methods against slow obvious twins, their guards, and planted items with words edited."""
 
+import itertools
 import math
 import random
 
@@ -161,6 +162,94 @@ def test_decon_asks_for_the_answer_behind_the_question_and_hardly_for_the_passag
     assert found["overlap"].to_list() == [1.0, 0.9, 0.7, 0.7, 0.7]
     assert found["document"].to_list() == [0, 1, 2, 3, 5]
     assert found["span_length"][1] == len(f"{question} {answer}")
+
+
+def test_to_ngram_a_question_counts_without_its_answer_where_it_is_known_which_it_is() -> None:
+    question, answer = sentence(1, 30), sentence(2, 90)
+    both, parts = f"{question}\n{answer}", {"question": [question], "answer": [answer]}
+    half = " ".join(question.split()[:21])
+    texts = column(f"x {question} y", f"{half} y", answer, both)
+
+    def overlaps(items: pl.DataFrame) -> list[float]:
+        index = BenchmarkIndex.build(items, methods=[Ngram()])
+        return index.match(texts, record_above=0.0)["overlap"].to_list()
+
+    assert overlaps(items_of(both)) == [18 / 108, 9 / 108, 78 / 108, 1.0]
+    assert overlaps(items_of(both, **parts)) == [1.0, 0.5, 78 / 108, 1.0]
+    elsewhere = items_of(f"{answer}\n{question}", question=[question])
+    assert overlaps(elsewhere)[:3] == [18 / 108, 9 / 108, 78 / 108]
+    assert overlaps(items_of("", question=[question])) == []
+
+
+@given(st.lists(st.tuples(few_words, few_words), min_size=1, max_size=4), st.lists(few_words))
+def test_ngram_shares_of_items_with_a_question_equal_those_of_the_slow_twin(
+    asked: list[tuple[list[str], list[str]]], texts: list[list[str]]
+) -> None:
+    expected = {}
+    for document, text in enumerate(texts):
+        for number, (question, answer) in enumerate(asked):
+            sets = [set(filter(telling, grams(own, 2))) for own in (question + answer, question)]
+            shares = [len(own & set(grams(text, 2))) / max(1, len(own)) for own in sets]
+            if max(shares) > 0:
+                expected[document, f"{number:03d}"] = max(shares)
+    questions, answers = ([" ".join(one[k]) for one in asked] for k in (0, 1))
+    both = [f"{q}\n{a}" for q, a in zip(questions, answers, strict=True)]
+    items = items_of(*both, question=questions, answer=answers)
+    index = BenchmarkIndex.build(items, guards=LOOSE, methods=[Ngram(words=2)])
+    found = index.match(column(*map(" ".join, texts)), record_above=0.0)
+    rows = found.select("document", "item", "overlap").rows()
+    assert {(d, i): share for d, i, share in rows} == expected
+
+
+@pytest.mark.parametrize("above", [0.0, 0.2, 0.5, 0.55, 0.6, 0.625, 0.65, 0.7, 0.75, 0.8, 1.0])
+@pytest.mark.parametrize("with_passage", [False, True])
+def test_no_floor_loses_a_match_that_the_slow_twin_puts_above_it(
+    above: float, with_passage: bool
+) -> None:
+    expected, texts, asked = {}, [], []
+    for size, answer_size in itertools.product((5, 9, 14, 24, 60), (1, 3, 60)):
+        question, answer, passage = (
+            sentence(7 * len(asked) + k, n) for k, n in enumerate((size, answer_size, 30))
+        )
+        number = f"{len(asked):03d}"
+        asked.append((question, answer, passage))
+        for taken in {5, 7, size // 2, size}:
+            for bring in (0, answer_size // 2, answer_size):
+                said = [question.split()[:taken], answer.split()[:bring]]
+                text = " ".join([*said[0], *said[1], *(passage.split() if with_passage else ())])
+                score = slow_score(question, answer, passage if with_passage else None, text)
+                if score > 0 and score >= above:
+                    expected[len(texts), number] = score
+                texts.append(text)
+    questions, answers, passages = (list(column) for column in zip(*asked, strict=True))
+    parts = {"question": questions, "answer": answers}
+    if with_passage:
+        parts["passage"] = passages
+    both = [f"{q} {a}" for q, a in zip(questions, answers, strict=True)]
+    index = BenchmarkIndex.build(items_of(*both, **parts), guards=LOOSE, methods=[Decon()])
+    rows = index.match(column(*texts), record_above=above).select("document", "item", "overlap")
+    assert {(d, i): round(share, 6) for d, i, share in rows.rows()} == {
+        key: round(share, 6) for key, share in expected.items()
+    }
+
+
+def slow_score(question: str, answer: str, passage: str | None, text: str) -> float:
+    """Return decon's score of a text that has a beginning of the question and then the rest.
+
+    All n-grams are of one item each, so their weights are the same.
+    """
+
+    def share(part: str, width: int) -> float:
+        own = set(grams(part.split(), width))
+        return len(own & set(grams(text.split(), width))) / len(own) if own else 0.0
+
+    short = len(answer.split()) <= 3
+    found = float(f" {answer}" in text) if short else share(answer, 3)
+    about = None if passage is None else share(passage, 4)
+    asked = share(question, 5)
+    if not asked:
+        return 0.0  # an answer alone is no evidence
+    return weigh(asked, found, about, len(grams(question.split(), 5)), len(answer.split()))
 
 
 def test_short_answers_are_looked_for_as_they_are() -> None:

@@ -21,7 +21,7 @@ from curate.kernels.spacy_tables import english
 from curate.kernels.spacy_tables import words_of as tokens_of
 from curate.rules.canaries import MAX_CANARY_CHARS, canary_text
 from curate.rules.fineweb2 import LANGUAGES, MAX_FILE_BYTES
-from curate.rules.preset import load_preset, preset_names, preset_rules
+from curate.rules.preset import load_preset, preset_rules
 from curate.rules.verdict import evaluate
 from curate.signals.datatrove_c4 import cleaned_by_c4
 from curate.signals.fineweb2 import STOP_WORDS
@@ -40,32 +40,6 @@ def decisions(preset: str, texts: list[str]) -> pl.DataFrame:
     needed = [name for name, family in families().items() if read & set(family.signals)]
     signals = pl.DataFrame(measure(pa.array(texts, pa.large_string()), needed))
     return evaluate(rules, signals).rename(lambda reason: reason.rpartition(".")[2])
-
-
-@pytest.mark.parametrize("preset", preset_names())
-def test_every_rule_catches_its_canary_and_spares_the_other(preset: str) -> None:
-    rules = load_preset(preset).rules
-    canaries = [
-        (name, kind, text)
-        for name, rule in rules.items()
-        for kind, text in (("catch", rule.catch), ("spare", rule.spare))
-        if text is not None
-    ]
-    found = decisions(preset, [text for _, _, text in canaries] or ["no canary"])
-    wrong = [
-        (name, kind)
-        for row, (name, kind, _) in enumerate(canaries)
-        if found[name][row] != (kind == "spare")
-    ]
-    assert not wrong
-
-
-@pytest.mark.parametrize(
-    "preset", [name for name in preset_names() if name.endswith("@datatrove") or name == "fineweb"]
-)
-def test_every_rule_of_datatrove_has_both_canaries(preset: str) -> None:
-    rules = load_preset(preset).rules.values()
-    assert all(rule.catch is not None and rule.spare is not None for rule in rules)
 
 
 def bench_documents() -> ModuleType:

@@ -20,6 +20,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -586,6 +587,17 @@ def test_a_flipped_byte_in_a_table_never_crashes(data):
     except InputError:
         return
     assert len(rows) + len(rejects) <= 9
+
+
+def test_a_stream_that_expands_without_measure_ends_with_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "blank.jsonl.zst"
+    blank = zstandard.ZstdCompressor().compress(b"\n" * (1 << 22))
+    path.write_bytes(blank * 80)  # 320 MiB in some 40 KB
+    with open_stream(expand([str(path)])[0], ".zst") as stream:
+        pieces = iter(lambda: stream.read(1 << 20), b"")
+        with pytest.raises(UnreadableFileError, match="expands more than 500 times") as caught:
+            sum(map(len, pieces))
+    assert caught.value.reason == "expands_too_much"
 
 
 # --- real data ---------------------------------------------------------------------------------

@@ -256,6 +256,11 @@ def test_quotations_in_templates_are_prose_and_their_other_arguments_are_not():
     assert wikitext.plain_text("{{Cquote|1=In|Bob}}") == "In\nBob"
 
 
+def test_templates_that_stand_for_words_leave_their_words():
+    text = "above {{convert|8000|m|ft}}, {{lang|fr|bon jour}} (; {{IPA|x}} May 1) {{nowrap|a b}}"
+    assert wikitext.plain_text(text) == "above 8000 m, bon jour (May 1) a b"
+
+
 def test_the_wikipedia_sample_gives_all_its_pages(shared_data):
     rows, rejects = read_file(shared(shared_data, "text/enwiki_sample.xml.bz2"))
     assert (len(rows), rejects) == (206, [])

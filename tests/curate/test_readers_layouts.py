@@ -118,6 +118,25 @@ def test_dolma_attributes_of_other_documents_are_refused_in_one_line(tmp_path, t
     assert len(read(tmp_path, "dolma", attributes="none")[0]) == 2
 
 
+@pytest.mark.parametrize(
+    "tag", [b"{broken\n", b"[]\n", {"attributes": {}}, {"id": None}, TAGGED[0]]
+)
+def test_a_dolma_document_without_an_id_has_no_attributes_that_could_be_its_own(tmp_path, tag):
+    documents = [{"text": "first text"}, {"id": "b", "text": "second text"}]
+    folder = dolma(tmp_path, [tag, TAGGED[1]], documents)
+    with pytest.raises(UnreadableFileError, match="the document is None") as caught:
+        read(folder, "dolma")
+    assert caught.value.reason == "mismatch"
+    assert len(read(folder, "dolma", attributes="none")[0]) == 2
+
+
+@pytest.mark.parametrize("tag", [b"{broken\n", b"[]\n", b"7\n"])
+def test_a_line_of_dolma_attributes_that_is_no_row_is_a_mismatch(tmp_path, tag):
+    with pytest.raises(UnreadableFileError, match="attributes are None") as caught:
+        read(dolma(tmp_path, [TAGGED[0], tag]), "dolma")
+    assert caught.value.reason == "mismatch"
+
+
 def test_a_dolma_document_that_is_no_record_takes_its_attributes_along(tmp_path):
     documents = [DOCUMENT, b"{broken\n", {"id": "b", "text": "second"}]
     tagged = [TAGGED[0], {"id": "broken"}, TAGGED[1]]

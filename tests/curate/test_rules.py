@@ -149,7 +149,7 @@ def test_a_null_outcome_is_kept_or_dropped_as_asked() -> None:
         (
             "n > 1",
             r"rule:recipe.a \(n > 1\) has no answer for 2 documents: 'n' is null there. Set "
-            r"`on_null: keep` or `on_null: drop`, or write COALESCE\(n, 0\)",
+            r"`rules.on_null` to keep or drop, or write COALESCE\(n, 0\)",
         ),
         ("1 / (score - 0.5) > 1", "has no answer for 3 documents: it is undefined there"),
     ],

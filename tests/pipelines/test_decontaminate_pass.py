@@ -1,5 +1,6 @@
 """Decontamination as a pass: methods, parts of items, actions, common n-grams, held-out texts."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +168,8 @@ def test_a_phrase_of_too_many_documents_is_no_evidence_and_what_it_silences_is_t
     asked = {"against": [{"name": "law", "paths": ["bench.jsonl"], "columns": "q"}]}
     run(lab, tmp_path, **asked)
     unguarded = corpus_of(tmp_path)
+    counts = unguarded.manifest("decontaminate").counts
+    assert counts == {"documents": 22, "documents_matched": 10, "matches": 19}
     assert unguarded.manifest("judge").counts["reason:contaminated:law"] == 9
     guards = {"max_documents": 5, "max_share": 0.0}
     _, executed = run(lab, tmp_path, **asked, guards=guards)
@@ -175,6 +178,8 @@ def test_a_phrase_of_too_many_documents_is_no_evidence_and_what_it_silences_is_t
     ((item, method, overlap),) = matches(corpus)
     assert (item, method) == ("1", "ngram")
     assert 0.3 < overlap < 1  # of what is no licence, less what stands at the seam
+    counts = corpus.manifest("decontaminate").counts
+    assert counts == {"documents": 22, "documents_matched": 1, "matches": 1}
     info = corpus.manifest("decontaminate").info
     assert info["silenced"] == {"law": 1}
     assert info["common"]["ngram"] > 0
@@ -282,8 +287,29 @@ def test_a_benchmark_with_a_broken_record_stops_the_run(lab: Any, tmp_path: Path
 def test_a_report_of_every_action_and_method_is_written(lab: Any, tmp_path: Path) -> None:
     notes(lab, tmp_path, [f"{ITEM} {ANSWER} {lab.text(91)}"])
     run(lab, tmp_path, against=[against(lab, tmp_path)], method={"decon": {}}, action="mark")
-    report = write_report(corpus_of(tmp_path), tmp_path / "report.html")
-    assert report is not None
+    assert "For such a match the document is kept and marked." in contamination_in(tmp_path)
+    assert "<td>mark</td>" in contamination_in(tmp_path)
+
+
+def contamination_in(folder: Path) -> str:
+    write_report(corpus_of(folder), folder / "report.html")
+    page = (folder / "report.html").read_text()
+    return page[page.index('<section id="contamination"') :].partition("</section>")[0]
+
+
+def test_a_report_tells_the_action_of_each_benchmark_and_that_a_cut_document_stays(
+    lab: Any, tmp_path: Path
+) -> None:
+    notes(lab, tmp_path, [f"{lab.text(90)} {ITEM} {ANSWER} {lab.text(91)}"])
+    one = against(lab, tmp_path, action="cut")
+    run(lab, tmp_path, against=[one, {**one, "name": "exam", "action": None}], action="mark")
+    told = contamination_in(tmp_path)
+    assert "and be" not in told
+    assert "dropped" not in told
+    assert "cut (its span is cut out of the tokens and the document is kept)" in told
+    assert "mark (the document is kept and marked)" in told
+    actions = re.findall(r'<th scope="row">(\w+)</th><td>(\w+)</td>', told)
+    assert actions == [("exam", "mark"), ("quiz", "cut")]
 
 
 def test_items_of_every_format_have_their_key_or_their_record_number(

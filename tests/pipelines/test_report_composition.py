@@ -60,3 +60,18 @@ def test_canaries_stand_in_the_report_as_text_and_not_as_markup(lab: Any, tmp_pa
     assert "so &lt;b&gt;short&lt;/b&gt;" in report.html
     assert "<b>short" not in report.html
     assert report.data["without"] == {}  # one source, one licence: nothing to compare
+
+
+def test_word_lists_and_scripts_are_told_in_every_script(lab: Any, tmp_path: Path) -> None:
+    word = "\u6bd2\u54c1"  # two letters, each a word
+    texts = [f"{word}{chr(0x4E00 + n)}\u662f\u4e00\u4e2a\u5b57" for n in range(6)]
+    texts += [f"{chr(0x5000 + n)}\u662f\u4e00\u4e2a\u5b57" for n in range(3)] + ["plain words"]
+    lab.jsonl(tmp_path / "notes.jsonl", [{"text": text} for text in texts])
+    lists = {"word_lists": {"drugs": {"words": [word]}}}
+    lab.run(lab.recipe(tmp_path, measure=lists), str(tmp_path / "store"))
+    told = build_report(open_corpus("tiny", store=str(tmp_path / "store"))).data["composition"]
+    (drugs,) = told["word_lists"]
+    assert (drugs["name"], drugs["documents"], drugs["kept"]) == ("drugs", 6, 6)
+    assert drugs["rate"] == drugs["kept_rate"] == 1000 / 7
+    (script,) = (one for one in told["profiles"] if one["signal"] == "script")
+    assert {row["value"]: row["documents"] for row in script["rows"]} == {"Hani": 9, "Latn": 1}

@@ -61,6 +61,14 @@ def test_canaries_see_the_text_as_it_is_after_cleaning(lab: Any, tmp_path: Path)
     assert outcome.manifests["judge"].info["canaries"][0]["values"] == {"num_words": 1}
 
 
+def test_canaries_of_a_preset_are_of_no_concern_to_cleaning(lab: Any, tmp_path: Path) -> None:
+    write(lab, tmp_path)
+    clean = {"truncate": {"max_characters": 20}}
+    recipe = lab.recipe(tmp_path, clean=clean, rules={"use": ["gopher_quality@paper"]})
+    outcome, _ = lab.run(recipe, tmp_path / "store", until="judge")
+    assert len(outcome.manifests["judge"].info["canaries"]) == 16
+
+
 def test_a_canary_of_no_rule_is_refused_before_any_work(lab: Any, tmp_path: Path) -> None:
     write(lab, tmp_path)
     recipe = lab.recipe(tmp_path, rules=rules(canaries={"lnog": {"catch": "a"}}))

@@ -116,6 +116,34 @@ def test_a_twin_in_the_corpus_that_was_compared_against_is_found_there(
     assert _others(corpus, {far}, ["gone@1", "other@1"])[far]["corpus"] == "other@1"
 
 
+def test_keys_and_paths_lose_what_is_redacted_where_they_are_shown_and_ids_stay(
+    tmp_path: Path, lab: Any, screen: io.StringIO
+) -> None:
+    url = "https://x.org/?4111 1111 1111 1111,2001:4860:4860::8888"
+    records = [{"id": f"k{i}", "text": lab.text(i)} for i in range(8)]
+    records += [{"id": "<7.jo@site.org>", "text": f"To jo@site.org: {lab.text(9)}", "url": url}]
+    lab.jsonl(tmp_path / "bo@site.org" / "notes.jsonl", records)
+    sources = [{"name": "mail", "paths": ["*/notes.jsonl"]}]
+    ids = []
+    for store, kinds in (("open", []), ("hidden", ["email", "card", "ip"])):
+        given = lab.recipe(tmp_path, sources=sources, clean={"redact": kinds})
+        lab.run(given, tmp_path / store)
+        made = open_corpus("tiny", store=str(tmp_path / store))
+        ids.append(set(made.table("documents").collect()["doc_id"]))
+    assert ids[0] == ids[1]
+    for table in ("documents", "raw"):
+        shown = made.table(table).collect()
+        assert set(shown["key"]) == {"<********>", *(f"k{i}" for i in range(8))}
+        assert "site.org" not in shown.write_json()
+        assert "2001:" not in shown.write_json()
+        assert made.table(table).filter(key="k2").select("text").collect().height == 1
+    doc_id = _id(made, "<********>")
+    assert "site.org" not in json.dumps(why(made, doc_id))
+    pipelines.explain.explain("tiny", doc_id, store=str(tmp_path / "hidden"))
+    assert "********" in screen.getvalue()
+    assert "site.org" not in screen.getvalue()
+
+
 def test_a_twin_that_is_nowhere_is_told_by_its_id(
     corpus: Corpus, base: Path, screen: io.StringIO, lab: Any
 ) -> None:

@@ -118,4 +118,4 @@ def _is_other(text: str, start: int, digits: str) -> bool:
     return bool(len(digits) == _PRODUCT or _IDENTIFIER.search(told)) and not _CARD_WORD.search(told)
 
 
-CARD = Detector(kind="card", pattern=r"[0-9](?:[ -]?[0-9]){12,}", spans=_spans)
+CARD = Detector(kind="card", pattern=r"[0-9](?:[ \x{A0}\x{2013}-]?[0-9]){12,}", spans=_spans)

@@ -5,6 +5,7 @@ between `<` and `>` or after `mailto:` any other will do. So `lodash@4.17.21`, `
 `x@self.weight` are none, and neither are the accounts of version control (`git@github.com:a/b`).
 """
 
+import re
 from collections.abc import Iterator
 
 from curate.cleaning.detect.base import Detector, Span, after, before
@@ -14,6 +15,7 @@ __all__ = ["EMAIL"]
 _LETTER = r"A-Za-z0-9\x{C0}-\x{D6}\x{D8}-\x{F6}\x{F8}-\x{24F}"
 _MAX_LOCAL, _MAX_DOMAIN = 64, 253  # RFC 5321, 4.5.3.1
 _ACCOUNTS = frozenset({"git", "hg", "svn", "bzr", "gitlab", "forgejo"})
+_VERSION = re.compile(r"v?[0-9]+x?$", re.ASCII)
 
 # ISO 3166-1 alpha-2 codes in use as domains, with eu and uk.
 _COUNTRY_CODES = (
@@ -60,8 +62,10 @@ def _spans(text: str, start: int, end: int) -> Iterator[Span]:
     if not all(labels) or any(label[0] == "-" or label[-1] == "-" for label in labels):
         return
     left, right = before(text, start, 80), after(text, end, 1)
-    if local.lower() in _ACCOUNTS or left.endswith("/") or _is_login(left):
+    if local.lower() in _ACCOUNTS or _is_login(left):
         return
+    if left.endswith("/") and _VERSION.match(labels[0]):
+        return  # unpkg.com/react@17.0.2.io, img/logo@2x.ai
     top = labels[-1]
     if top in _COUNTRIES:
         known = right != "("  # x@y.to(device)
@@ -73,7 +77,9 @@ def _spans(text: str, start: int, end: int) -> Iterator[Span]:
 
 
 def _is_login(left: str) -> bool:
-    """Say whether a URL's `scheme://user:` stands before: what follows is a password and a host."""
+    """Say whether a URL's `scheme://` or `scheme://user:` stands before: a login and a host."""
+    if left.endswith("//"):
+        return not left.lower().endswith("mailto://")
     rest = left.rpartition("://")[2] if "://" in left else "/"
     return not any(character in "/ \t@<>\"'?#" for character in rest)
 

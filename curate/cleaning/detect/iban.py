@@ -1,6 +1,6 @@
 """International bank account numbers (ISO 13616): a country, its length, and a checksum modulo 97.
 
-The registry's lengths; written in one run, or in groups after single blanks.
+The registry's lengths; written in one run, or in groups after single blanks or hyphens.
 """
 
 import re
@@ -35,6 +35,7 @@ _LENGTHS = {
 }
 _LENGTH_OF = {country: length for length, of in _LENGTHS.items() for country in of}
 _MAX_BLANKS = 9
+_SEPARATORS = " \xa0-"
 _BEGINNING = re.compile(r"[A-Z]{2}[0-9]{2}")
 
 
@@ -58,19 +59,19 @@ def _spans(text: str, start: int, end: int) -> Iterator[Span]:
         stop = _end(text, first, min(end, first + length + _MAX_BLANKS), length)
         if stop is None or is_word(text[stop : stop + 1]):
             continue
-        number = text[first:stop].replace(" ", "")
+        number = "".join(one for one in text[first:stop] if one not in _SEPARATORS)
         if is_iban(number):
             yield first, stop, number
             done = stop
 
 
 def _end(text: str, start: int, end: int, length: int) -> int | None:
-    """Return where `length` characters that are no blanks end."""
+    """Return where `length` characters that separate nothing end."""
     for place in range(start, end):
-        length -= text[place] != " "
+        length -= text[place] not in _SEPARATORS
         if not length:
             return place + 1
     return None
 
 
-IBAN = Detector(kind="iban", pattern=r"[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]){11,}", spans=_spans)
+IBAN = Detector(kind="iban", pattern=r"[A-Z]{2}[0-9]{2}(?:[ \x{A0}-]?[A-Z0-9]){11,}", spans=_spans)

@@ -49,8 +49,14 @@ def _spans(text: str, start: int, end: int) -> Iterator[Span]:
         whole = (
             not is_word(left) and left not in (".", ":", "-") and not is_word(text[stop : stop + 1])
         )
+        found: list[Span] = []
         if whole and len(candidate) <= _MAX_CHARACTERS:
-            yield from _address(candidate, start)
+            found = list(_address(candidate, start))
+            if not found and candidate[0] != ":":  # `2a00:1450::8.1.2.300` is one and something
+                found = list(_address(candidate.partition(".")[0], start))
+        if not found and candidate[0] == ":":
+            found = list(_spans(text, start + len("::ffff:"), end))
+        yield from found
         return
     if is_word(left) or is_word(right) or left in (".", "-", "+"):
         return
@@ -93,12 +99,15 @@ def _public(candidate: str) -> str | None:
         found = ipaddress.ip_address(candidate)
     except ValueError:
         return None
+    found = getattr(found, "ipv4_mapped", None) or found
     return found.compressed if found.is_global and not found.is_multicast else None
 
 
 IP = Detector(
     kind="ip",
     # Runs as long as they go: five numbers are none. IPv6: global unicast is 2000::/3 (RFC 4291).
-    pattern=r"[0-9]+(?:\.[0-9]+){3,}|[23][0-9A-Fa-f]{3}:[0-9A-Fa-f:]*[0-9A-Fa-f:]",
+    # Both may end in an IPv4 address (2.2); `::ffff:` is what IPv4 is mapped to.
+    pattern=r"[0-9]+(?:\.[0-9]+){3,}|[23][0-9A-Fa-f]{3}:[0-9A-Fa-f:]*[0-9A-Fa-f:](?:(?:\.[0-9]+){3})?"
+    r"|::[Ff]{4}:[0-9]+(?:\.[0-9]+){3}",
     spans=_spans,
 )

@@ -1,4 +1,4 @@
-"""Credentials: private keys, tokens that announce themselves, and values assigned to a secret name.
+"""Credentials: private keys, tokens that announce themselves, passwords in URLs, and assignments.
 
 The prefixes are those the services document for their own scanners. A value assigned to a name such
 as `api_key` counts when it looks random: letters and digits, of high entropy, no words.
@@ -20,7 +20,10 @@ _MAX_KEY = 20_000  # characters of a private key
 _MIN_BODY = 48  # letters and digits; a page about keys shows none
 _DASHES = "-----"
 _END = "-----END "
-_BODY = re.compile(r"[A-Za-z0-9+/=:,.\s\\-]*")
+_BODY = re.compile(r"[A-Za-z0-9+/=:,.\s\\>-]*")  # `>` begins the lines of a quotation
+# `Version: GnuPG v2 (GNU/Linux)`, `Comment: Jo <jo@site.org>` (RFC 4880, 6.2).
+_HEADER = re.compile(r"(?:\s|\\[rn]|>){1,40}[A-Za-z][A-Za-z0-9-]{0,30}: [^\n\\]{0,500}")
+_MAX_HEADERS = 20
 # What services publish about the form of their tokens.
 _TOKENS = (
     r"(?:AKIA|ASIA)[A-Z0-9]{16}",  # AWS access key ids
@@ -56,6 +59,8 @@ _TOKEN = re.compile("|".join(_TOKENS))
 def _spans(text: str, start: int, end: int) -> Iterator[Span]:
     if text.startswith(_DASHES, start):
         yield from _private_key(text, start, end)
+    elif text.startswith("://", start):
+        yield from _login(text, start, end)
     elif _TOKEN.match(text, start):
         yield from _token(text, start, end)
     else:
@@ -64,6 +69,9 @@ def _spans(text: str, start: int, end: int) -> Iterator[Span]:
 
 def _private_key(text: str, start: int, end: int) -> Iterator[Span]:
     """Find a key's last line; of one that breaks off, as far as it looks like a key."""
+    for _ in range(_MAX_HEADERS):
+        header = _HEADER.match(text, end)
+        end = end if header is None else header.end()
     close = text.find(_DASHES, end, end + _MAX_KEY)
     body = _BODY.match(text, end, min(len(text), end + _MAX_KEY) if close < 0 else close)
     assert body is not None
@@ -85,6 +93,17 @@ def _token(text: str, start: int, end: int) -> Iterator[Span]:
     elif token.startswith(("sk-", "xox", "xapp", "SG.")) and not _is_random(token[3:]):
         return  # `sk-fading-circle` is a class of a style sheet
     yield start, end, token
+
+
+def _login(text: str, start: int, end: int) -> Iterator[Span]:
+    """Find the password in `://user:password@h` (RFC 3986, 3.2.1); a template or a mask is none."""
+    user, _, password = text[start + 3 : end - 2].partition(":")
+    begin = start + 4 + len(user)
+    if password[0] not in "$%" and len(set(password)) > 1:
+        yield begin, end - 2, password
+        return
+    for match in _TOKEN.finditer(text, start + 3, begin):
+        yield from _token(text, match.start(), match.end())
 
 
 def _assigned(text: str, start: int, end: int) -> Iterator[Span]:
@@ -135,6 +154,7 @@ def _is_worded(run: str) -> bool:
 SECRET = Detector(
     kind="secret",
     pattern=r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
+    r"|://[A-Za-z0-9_.%+~-]{0,64}:[A-Za-z0-9_.%+~!$&*(),;=^#?-]{1,128}@[A-Za-z0-9\[]"
     rf"|{'|'.join(_TOKENS)}"
     rf"|(?i:{_NAMES})[\"'\]]{{0,2}}\s{{0,3}}(?:=>|:=|[:=]|\s)\s{{0,3}}[\"'`]?{_VALUE}",
     spans=_spans,
