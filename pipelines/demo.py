@@ -29,7 +29,7 @@ rules:
   add:    {long_enough: "num_words >= 20"}
   exempt: {stdlib: [gopher_quality@paper], licenses: [gopher_quality@paper]}
 deduplicate:
-  near: {shingle: 5 words, bands: 14, rows: 8, threshold: 0.8}
+  near: {shingle: 5 words, bands: 16, rows: 7, threshold: 0.8}
   keep: "num_words DESC, doc_id"
 split: {validation: 0.03, test: 0.01}
 tokenize: {tokenizer: {train: bpe, vocab_size: 4096, sample_bytes: 4000000}}
