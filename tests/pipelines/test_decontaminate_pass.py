@@ -14,6 +14,7 @@ from curate.corpus.shard import read_shard
 from curate.readers.discover import expand
 from pipelines.corpus import open_corpus
 from pipelines.explain import explain
+from pipelines.export import export
 from pipelines.passes.benchmarks import read_items
 from pipelines.passes.tokenize import cut_batches, document_cuts
 from pipelines.report.page import write_report
@@ -121,6 +122,9 @@ def test_a_cut_takes_the_span_out_of_the_tokens_and_leaves_the_signals(
     words = corpus.table("signals").collect()["num_words"]
     assert words[-1] == len(f"{line} {before} {ITEM} {ANSWER} {after}".split())
     assert verify(corpus) == []
+    export(corpus, "parquet", tmp_path / "out")
+    written = pa.concat_tables(map(pq.read_table, sorted((tmp_path / "out/data").glob("*"))))
+    assert sorted(written["text"].to_pylist()) == sorted(left)
     again, executed = lab.run(recipe, tmp_path / "store")
     assert not executed
     assert str(again.version) == str(outcome.version)

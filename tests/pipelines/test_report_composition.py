@@ -12,7 +12,10 @@ SOURCES = ("books", "mirror", "notes")
 def write(lab: Any, folder: Path) -> None:
     """A mirror that repeats books, chains of near-duplicates across all three, and own texts."""
     twins = [lab.text(n) for n in range(6)]
-    chains = [lab.near(10 + n, changed=c) for n in range(4) for c in range(3)]
+    # A text, a variant and another variant: each variant is a near-duplicate of the text alone.
+    chains = [
+        lab.near(10 + n, changed=c) if c else lab.text(10 + n) for n in range(4) for c in range(3)
+    ]
     texts = {
         "books": twins + chains[0::3] + [lab.text(100 + n) for n in range(8)],
         "mirror": twins[:4] + chains[1::3] + [lab.text(200)],
