@@ -13,8 +13,6 @@ from curate.corpus.manifest import Manifest
 from curate.readers.base import InputFile, settings_of
 from curate.readers.discover import expand, open_stream
 from curate.readers.registry import reader_for, reader_named
-from curate.rules.order import parse_order
-from curate.signals.registry import available_columns
 from pipelines.demanded import check_measures
 from pipelines.engine import Engine, SerialEngine
 from pipelines.passes import (
@@ -130,7 +128,6 @@ def preflight(recipe: Recipe, store: Store) -> None:
     asked_canaries(judge.rules_of(recipe), recipe.rules.canaries)
     check_measures(recipe)
     deduplicate.outside_version(store, recipe)
-    parse_order(recipe.deduplicate.keep, available_columns(recipe.measure.asked))
     most = 0
     for source in recipe.sources:
         with _about(f"source {source.name!r}"):

@@ -18,9 +18,9 @@ from curate.corpus.errors import InputError
 from curate.corpus.shard import iter_batches
 from curate.rules.expression import OWN
 from curate.rules.preset import preset_names
-from curate.rules.ruleset import RuleSet, build_rules
+from curate.rules.ruleset import RuleSet, build_rules, readable_columns
 from curate.rules.verdict import evaluate
-from curate.signals.registry import available_columns, families, measure_families
+from curate.signals.registry import families_giving, measure_families
 from pipelines.corpus import Corpus
 
 __all__ = ["Comparison", "compare", "rules_named", "show_comparison"]
@@ -35,7 +35,7 @@ def rules_named(name: str) -> RuleSet:
     Raises:
         InputError: neither; or a recipe whose rules read signals that only its own run measures.
     """
-    columns = {**available_columns(), "source": pl.String()}
+    columns = readable_columns()
     if name in preset_names() or not name.endswith((".yaml", ".yml")):
         return build_rules(
             use=[name], add={}, exempt={}, override={}, on_null="drop", columns=columns, sources=[]
@@ -108,7 +108,7 @@ def compare(corpus: Corpus, left: str, right: str, *, examples: int = 3) -> Comp
             side: 0 if name in names[side].values() else None for side in ("left", "right")
         } | {"both": 0}
     asked = {column for rules in sets.values() for rule in rules.rules for column in rule.columns}
-    wanted = [family for family in families().values() if set(family.signals) & asked]
+    wanted = families_giving(asked)
     for shard in corpus.shards("documents"):
         for batch in iter_batches(corpus.store.storage, shard, _COLUMNS):
             _compare_batch(found, sets, names, batch, wanted, examples)

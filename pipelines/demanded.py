@@ -2,25 +2,15 @@
 
 import importlib.metadata
 from collections.abc import Iterable
-from typing import Any
-
-import polars as pl
 
 from curate.corpus.errors import InputError, one_of
 from curate.rules.order import parse_order
-from curate.signals.registry import available_columns, families, makers, units
+from curate.rules.ruleset import readable_columns
+from curate.signals.registry import families, families_giving, makers, units
+from pipelines.passes.judge import rules_of
 from pipelines.recipe import Recipe
 
-__all__ = ["check_measures", "columns_of", "families_of", "signals_read"]
-
-
-def columns_of(recipe: Recipe) -> dict[str, Any]:
-    """Return the polars type of every column that a rule of this recipe may read.
-
-    Raises:
-        InputError: the section `measure` names a signal that there is already.
-    """
-    return {**available_columns(recipe.measure.asked), "source": pl.String()}
+__all__ = ["check_measures", "families_of", "signals_read"]
 
 
 def signals_read(recipe: Recipe) -> frozenset[str]:
@@ -29,10 +19,8 @@ def signals_read(recipe: Recipe) -> frozenset[str]:
     Raises:
         InputError: a rule or `keep:` that does not parse.
     """
-    from pipelines.passes.judge import rules_of  # which asks this module for its columns
-
     rules = rules_of(recipe)
-    order = parse_order(recipe.deduplicate.keep, columns_of(recipe))
+    order = parse_order(recipe.deduplicate.keep, readable_columns(recipe.measure.asked))
     return frozenset(name for rule in rules.rules for name in rule.columns) | {
         name for name, _ in order
     }
@@ -48,17 +36,13 @@ def families_of(recipe: Recipe, read: Iterable[str]) -> tuple[list[str], list[st
     Raises:
         InputError: `measure.families` names an unknown family.
     """
-    known, read = families(), set(read)
+    known = families()
     for name in recipe.measure.families:
         if name not in known:
             raise InputError(f"measure.families: {one_of('signal family', name, known)}")
     always = [name for name, family in known.items() if family.default]
-    wanted = [
-        name
-        for name, family in known.items()
-        if not family.default
-        and (name in recipe.measure.families or not read.isdisjoint(family.signals))
-    ]
+    named = {*recipe.measure.families, *(family.name for family in families_giving(read))}
+    wanted = [name for name, family in known.items() if name in named and not family.default]
     return always, wanted
 
 

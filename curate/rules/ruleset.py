@@ -4,12 +4,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import polars as pl
+
 from curate.corpus.errors import InputError, did_you_mean
 from curate.rules.expression import OnNull, Rule, parse_rule
 from curate.rules.preset import load_preset, preset_rules
 from curate.rules.verdict import Exemptions, known_source, named_rules, parse_exemptions
+from curate.signals.registry import available_columns
 
-__all__ = ["RuleSet", "build_rules"]
+__all__ = ["RuleSet", "build_rules", "readable_columns"]
+
+
+def readable_columns(asked: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return the polars type of every column a rule may read: the signals, and the source.
+
+    Args:
+        asked: the recipe's section `measure`, as data.
+    """
+    return {**available_columns(asked), "source": pl.String()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

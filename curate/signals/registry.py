@@ -28,6 +28,7 @@ __all__ = [
     "available_columns",
     "available_signals",
     "families",
+    "families_giving",
     "makers",
     "measure",
     "measure_families",
@@ -92,6 +93,12 @@ def _published() -> tuple[Mapping[str, Family], Mapping[str, Maker]]:
 def families() -> Mapping[str, Family]:
     """Return every family by name, in alphabetical order."""
     return _published()[0]
+
+
+def families_giving(names: Iterable[str]) -> list[Family]:
+    """Return the families that give any of these signals, in alphabetical order."""
+    wanted = set(names)
+    return [family for family in families().values() if not wanted.isdisjoint(family.signals)]
 
 
 def makers() -> Mapping[str, Maker]:

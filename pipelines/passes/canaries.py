@@ -19,12 +19,11 @@ from curate.corpus.errors import InputError, did_you_mean
 from curate.corpus.shard import Shard
 from curate.rules.expression import OWN, Rule
 from curate.rules.preset import load_preset
-from curate.rules.ruleset import RuleSet, build_rules
+from curate.rules.ruleset import RuleSet, build_rules, readable_columns
 from curate.rules.verdict import evaluate, named_rules
 from curate.signals.registry import (
     Unit,
-    available_columns,
-    families,
+    families_giving,
     measure_families,
     units,
 )
@@ -134,12 +133,12 @@ def fly(
         exempt={},
         override={},
         on_null="drop",
-        columns={**available_columns(measured), "source": pl.String()},
+        columns=readable_columns(measured),
         sources=[],
     )
     by_reason: dict[str, Rule] = {rule.reason: rule for rule in rules.rules}
     read = {name for one in canaries for name in one["reads"]}
-    chosen = [family for family in families().values() if not read.isdisjoint(family.signals)]
+    chosen = families_giving(read)
     chosen += [family_of(workspace, unit, artefact) for unit, artefact in made]
     raw = pa.array([one["text"] for one in canaries], pa.large_string())
     as_cleaned = pa.array([one["cleaned"] for one in canaries], pa.bool_())

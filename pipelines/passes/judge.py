@@ -16,9 +16,8 @@ from curate.corpus.identity import fingerprint
 from curate.corpus.manifest import Manifest, conserve
 from curate.corpus.schema import SCHEMAS
 from curate.corpus.shard import Shard, read_shard
-from curate.rules.ruleset import RuleSet, build_rules
+from curate.rules.ruleset import RuleSet, build_rules, readable_columns
 from curate.rules.verdict import evaluate, margins
-from curate.signals.registry import available_columns
 from pipelines.digest import code_digest
 from pipelines.passes.base import (
     Context,
@@ -56,13 +55,9 @@ def rules_of(recipe: Recipe) -> RuleSet:
         exempt=asked.exempt,
         override=asked.override,
         on_null=asked.on_null,
-        columns=_columns(recipe.measure.asked),
+        columns=readable_columns(recipe.measure.asked),
         sources=[source.name for source in recipe.sources],
     )
-
-
-def _columns(asked: Mapping[str, Any]) -> dict[str, Any]:
-    return {**available_columns(asked), "source": pl.String()}
 
 
 def run(context: Context) -> Manifest:
@@ -167,7 +162,7 @@ def judge_all(
         exempt=asked["exempt"],
         override=asked["override"],
         on_null=asked["on_null"],
-        columns=_columns(measured),
+        columns=readable_columns(measured),
         sources=[*asked["exempt"], *asked["override"]],
     )
     passed = evaluate(rules.rules, frame, rules.exemptions)

@@ -14,7 +14,7 @@ from curate.rules.order import parse_order
 from curate.rules.preset import load_preset, preset_names, preset_rules
 from curate.rules.ruleset import build_rules
 from curate.rules.verdict import evaluate, margins, parse_exemptions
-from curate.signals.registry import available_columns, families, measure_families
+from curate.signals.registry import available_columns, families_giving, measure_families
 
 PROSE = "The cat sat with the dog, and that was the end of a long day to be told. " * 5
 COLUMNS = {"n": pl.Int64(), "score": pl.Float64(), "source": pl.String()}
@@ -33,7 +33,7 @@ def frame(n: list[int | None], source: list[str] | None = None) -> pl.DataFrame:
 def measured(rules: list[Rule], texts: list[str | None]) -> pl.DataFrame:
     """Return the signals that the rules read."""
     read = {column for one in rules for column in one.columns}
-    chosen = [family for family in families().values() if not read.isdisjoint(family.signals)]
+    chosen = families_giving(read)
     return pl.DataFrame(measure_families(pa.array(texts, pa.large_string()), chosen))
 
 
