@@ -15,7 +15,8 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check install -qq -c constraint
 TORCH_VERSION = $(shell sed -n 's/^torch==//p' constraints.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-train-only demo test check bench bench-dedup bench-scale bench-rules bench-signals bench-contamination wheel torch clean
+.PHONY: help setup setup-train-only demo test check check-exports bench bench-dedup bench-scale bench-rules bench-signals \
+  bench-contamination bench-pack bench-forecast bench-report wheel torch clean
 
 help:
 	@echo "make TARGET, where TARGET is one of"
@@ -90,6 +91,19 @@ bench-rules: setup ## Compare the rule presets with their references (ARGS=--rec
 
 bench-contamination: setup ## Plant test items, edited or not, and count what each method finds
 	$(BIN)/python tests/bench/contamination.py $(ARGS)
+
+bench-pack: setup ## Compare encoding with gigatoken and tokenizers, and loading with three readers (ARGS=--quick)
+	$(BIN)/python tests/bench/pack/encode.py $(ARGS)
+	$(BIN)/python tests/bench/pack/loaders.py $(ARGS)
+
+bench-forecast: setup ## Compare what `preceptor plan --forecast` says with what runs take
+	$(BIN)/python tests/bench/forecast.py $(ARGS)
+
+bench-report: setup ## Open a report of a million documents in a browser
+	$(BIN)/python tests/bench/report.py $(ARGS)
+
+check-exports: setup ## Read every export back with its consumer's own code (downloads 11 GB)
+	$(BIN)/python tests/bench/exports/run.py $(ARGS)
 
 wheel: setup ## Build the wheel into dist/
 	$(BIN)/python -m build --wheel

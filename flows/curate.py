@@ -15,10 +15,11 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.tasks import Task
 
-from curate.corpus.errors import IntegrityError
+from curate.corpus.errors import InputError, IntegrityError
 from flows.events import COMMITTED, READY, emit
 from flows.failures import in_short, retry_if_transient
 from pipelines import build
+from pipelines.checks.records import listed, settle
 from pipelines.corpus import Corpus, open_corpus
 from pipelines.engine import Engine, engine_for
 from pipelines.recipe import Recipe, load_recipe
@@ -89,6 +90,14 @@ def verify(corpus: str) -> str:
 
 
 @_step
+def check(corpus: str) -> list[str]:
+    """Run the recipe's checks on the version; return the names of those that fail."""
+    work = _work.get()
+    results = settle(open_corpus(corpus, store=work.store), work.recipe.checks)
+    return [result["name"] for result in results if not result["passed"]]
+
+
+@_step
 def report(corpus: str) -> str:
     """Show a table and the address of the report as artifacts; return the report's path.
 
@@ -142,7 +151,8 @@ def curate_corpus(
     """Curate what a recipe describes, publish it, check it, report it; return NAME@VERSION.
 
     Emits `preceptor.corpus.committed` once the version is current, changed or not, and
-    `preceptor.corpus.ready` once it passed its checks.
+    `preceptor.corpus.ready` once it verifies and passed its checks. When checks fail, the version
+    is there and reported, and the flow fails.
 
     Args:
         recipe: path of the recipe's YAML file.
@@ -170,6 +180,13 @@ def _curate(work: _Work) -> str:
     version = work.store.find(corpus)
     emit(COMMITTED, version, work.store)
     verify(corpus)
-    emit(READY, version, work.store)
+    failed = check(corpus)
+    if not failed:
+        emit(READY, version, work.store)
     report(corpus)
+    if failed:
+        raise InputError(
+            f"{corpus} is published but not ready, its checks fail: {listed(failed)}; "
+            f"`preceptor check {corpus}` shows them"
+        )
     return corpus

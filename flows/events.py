@@ -14,7 +14,7 @@ __all__ = ["COMMITTED", "READY", "emit", "when_ready"]
 
 #: A version is current. Emitted by every successful run, whether or not the version is new.
 COMMITTED = "preceptor.corpus.committed"
-#: The version passed its checks.
+#: The version is what its manifests say, and the recipe's checks pass.
 READY = "preceptor.corpus.ready"
 
 _STORE_LABEL = "preceptor.store"

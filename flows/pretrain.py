@@ -74,7 +74,11 @@ def stream(command: list[str], log: Callable[[str], object]) -> None:
 @flow(name="pretrain", flow_run_name="pretrain on {corpus}", persist_result=False)
 @in_short
 def pretrain(
-    corpus: str, config: str | None = None, store: str = ".preceptor", runs: str | None = None
+    corpus: str,
+    config: str | None = None,
+    store: str = ".preceptor",
+    runs: str | None = None,
+    despite_checks: str | None = None,
 ) -> str:
     """Train on a corpus version unless that is done already; return the run's folder.
 
@@ -83,12 +87,13 @@ def pretrain(
         config: path of a training configuration (YAML); by default the trainer's own settings.
         store: folder or uri.
         runs: folder of runs; by default in the store, which must then be local.
+        despite_checks: why to train although checks of the version fail.
     """
     logger = get_run_logger()
     if importlib.util.find_spec("torch") is None:
         raise InputError("training needs PyTorch: pip install 'preceptor[train]'")
     version = open_corpus(corpus, store=store)
-    run = prepare_run(version, load_config(config), runs)
+    run = prepare_run(version, load_config(config), runs, despite_checks)
     if finished(run):
         logger.info("%s is already trained: %s", version.version, run.parent)
     else:

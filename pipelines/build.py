@@ -13,8 +13,12 @@ from curate.corpus.manifest import Manifest
 from curate.readers.base import InputFile, settings_of
 from curate.readers.discover import expand, open_stream
 from curate.readers.registry import reader_for, reader_named
+from pipelines.checks.evaluate import check_columns
+from pipelines.checks.records import settle
+from pipelines.corpus import Corpus
 from pipelines.demanded import check_measures
 from pipelines.engine import Engine, SerialEngine
+from pipelines.mixing import check_mixture
 from pipelines.passes import (
     clean,
     collect,
@@ -59,6 +63,7 @@ class Outcome:
         executed: parts that had to be computed; 0 means everything was found done.
         published: whether the current version changed.
         seconds: wall time.
+        checks: what each check of the recipe found, see `pipelines.checks.results_of`.
     """
 
     version: Version | None
@@ -66,6 +71,7 @@ class Outcome:
     executed: int
     published: bool
     seconds: float
+    checks: Sequence[Mapping[str, Any]] = ()
 
 
 def _recipe(recipe: Recipe | str | Path, **options: Any) -> Recipe:
@@ -123,10 +129,11 @@ def preflight(recipe: Recipe, store: Store) -> None:
     Raises:
         InputError: sources or benchmarks without files, unknown presets, rules that do not parse,
             a corpus to compare against that is not there, a budget that the input cannot hold, a
-            tokenizer that cannot be read.
+            tokenizer that cannot be read, checks of columns that will not be there.
     """
     asked_canaries(judge.rules_of(recipe), recipe.rules.canaries)
     check_measures(recipe)
+    check_columns(recipe)
     deduplicate.outside_version(store, recipe)
     most = 0
     for source in recipe.sources:
@@ -149,12 +156,7 @@ def preflight(recipe: Recipe, store: Store) -> None:
                 _look_at_columns(file, benchmark.format, columns, benchmark.delimiter, {})
     if recipe.tokenize.tokenizer.path is not None:
         tokenize.read_tokenizer(recipe.tokenize.tokenizer, recipe.base)
-    budget = recipe.mix.budget_tokens
-    if budget is not None and budget > recipe.mix.repeat_cap * most:
-        raise InputError(
-            f"mix.budget asks for {budget:,} tokens, but the sources hold at most {most:,} bytes "
-            f"and repeat_cap is {recipe.mix.repeat_cap:g}; lower the budget or add sources"
-        )
+    check_mixture(recipe, most)
 
 
 def run(
@@ -196,8 +198,10 @@ def run(
         if name == until:
             break
     version, published = None, False
+    checks: Sequence[Mapping[str, Any]] = ()
     if until is None:
         version, published = publish(context)
+        checks = settle(Corpus(store, version), recipe.checks)
         if recipe.limit is not None and published:
             context.note(
                 "limit",
@@ -209,6 +213,7 @@ def run(
         executed=context.executed,
         published=published,
         seconds=time.monotonic() - began,
+        checks=checks,
     )
 
 

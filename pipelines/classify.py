@@ -181,6 +181,8 @@ def _chosen(corpus: Corpus, ids: Mapping[str, set[str]]) -> tuple[pl.DataFrame, 
         },
         schema={"doc_id": pl.String, "label": pl.Int64},
     )
+    gone = [one.hex() for one in corpus.forgotten()]
+    listed = listed.filter(~pl.col("doc_id").is_in(gone))
     found = frame.join(listed, on="doc_id").sort("hash", "doc_id").collect()
     is_mixed = pl.col("label").n_unique().over("hash") > 1
     mixed = found.filter(is_mixed).height

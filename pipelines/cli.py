@@ -9,7 +9,11 @@ import typer
 
 from curate.corpus.errors import InputError, IntegrityError
 from pipelines.asking import compare_rules, overlap
+from pipelines.checks.command import DespiteOption, check
 from pipelines.dedup import dedup
+from pipelines.differing import diff
+from pipelines.exchanging import export, import_
+from pipelines.forgetting import forget
 from pipelines.options import (
     STORE,
     AllowOption,
@@ -22,6 +26,8 @@ from pipelines.options import (
     StoreOption,
     WorkersOption,
 )
+from pipelines.planning import plan
+from pipelines.reporting import report
 from pipelines.teaching import classify
 
 app = typer.Typer(
@@ -150,6 +156,8 @@ def run(
             allow=allow or (),
         )
     show_outcome(outcome, store)
+    if not all(one["passed"] for one in outcome.checks):
+        raise SystemExit(1)
 
 
 @app.command(
@@ -166,26 +174,13 @@ def demo(
     run_demo(store, workers=workers, minutes=minutes)
 
 
-@app.command(epilog="Example: preceptor plan recipe.yaml")
-def plan(
-    recipe: RecipeArgument,
-    store: StoreOption = STORE,
-    set_: SetOption = None,
-    limit: LimitOption = None,
-    allow: AllowOption = None,
-) -> None:
-    """Say what a run would do and what is already done."""
-    from pipelines.build import plan as look
-    from pipelines.console import show_plan
-
-    overrides = _overrides(set_)
-    show_plan(look(recipe, store=store, overrides=overrides, limit=limit, allow=allow or ()))
+app.command(epilog="Example: preceptor plan recipe.yaml --forecast --workers 4")(plan)
 
 
 @app.command("list", epilog="Examples: preceptor list; preceptor list signals")
 def list_(
     what: Annotated[
-        str, typer.Argument(help="corpora, readers, signals, rules or objectives.")
+        str, typer.Argument(help="corpora, receipts, readers, signals, rules or objectives.")
     ] = "corpora",
     store: StoreOption = STORE,
 ) -> None:
@@ -262,25 +257,9 @@ def verify(corpus: CorpusArgument, store: StoreOption = STORE) -> None:
     )
 
 
-@app.command(epilog="Example: preceptor report demo --out demo.html")
-def report(
-    corpus: CorpusArgument,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", help="The HTML file (default: in the store).", metavar="FILE"),
-    ] = None,
-    store: StoreOption = STORE,
-) -> None:
-    """Write the corpus's report: one self-contained HTML file."""
-    from pipelines.console import say
-    from pipelines.corpus import open_corpus
-    from pipelines.paths import report_path
-    from pipelines.report import write_report
-
-    if out is not None and out.is_dir():
-        raise InputError(f"--out {out} is a folder; name a file, such as {out / 'report.html'}")
-    opened = open_corpus(corpus, store=store)
-    say(f"report: {write_report(opened, out or report_path(opened))}")
+app.command(
+    epilog="Examples: preceptor report demo --out demo.html; preceptor report --serve"
+)(report)
 
 
 @app.command(
@@ -293,6 +272,7 @@ def train(
         Path | None,
         typer.Option("--runs", help="Where runs go (default: in the store).", metavar="DIR"),
     ] = None,
+    despite: DespiteOption = None,
     store: StoreOption = STORE,
 ) -> None:
     """Train a model on a corpus; the same command goes on after an interruption."""
@@ -300,7 +280,8 @@ def train(
     from pipelines.corpus import open_corpus
     from pipelines.training import load_config, prepare_run
 
-    show_training(prepare_run(open_corpus(corpus, store=store), load_config(config), runs))
+    opened = open_corpus(corpus, store=store)
+    show_training(prepare_run(opened, load_config(config), runs, despite))
 
 
 app.command(
@@ -313,6 +294,12 @@ app.command(
 app.command(epilog="Example: preceptor overlap demo archive@3")(overlap)
 
 
+app.command(epilog="Example: preceptor forget demo --url 'https://example.org/*' --dry-run")(forget)
+
+
+app.command(epilog="Example: preceptor check demo --recipe stricter.yaml")(check)
+
+
 app.command(
     epilog="Example: preceptor classify demo --good good.txt --bad-where 'NOT kept' "
     "--name quality --out models/quality.arrow"
@@ -322,20 +309,22 @@ app.command(
 app.command(epilog="Example: preceptor dedup crawl/*.parquet --out crawl-unique")(dedup)
 
 
-@app.command(epilog="Example: preceptor export demo --format parquet --out demo-parquet")
-def export(
-    corpus: CorpusArgument,
-    format_: Annotated[str, typer.Option("--format", help="parquet.", metavar="FORMAT")],
-    out: Annotated[Path, typer.Option("--out", help="A new folder.", metavar="DIR")],
-    store: StoreOption = STORE,
-) -> None:
-    """Write the kept documents in a format other tools read."""
-    from pipelines.console import say
-    from pipelines.corpus import open_corpus
-    from pipelines.export import export as write
+app.command(
+    epilog="Examples: preceptor diff demo@1 demo@2; preceptor diff demo archive --html diff.html"
+)(diff)
 
-    counts = write(open_corpus(corpus, store=store), format_, out)
-    say(f"{out}: {counts['documents']:,} documents in {counts['files']} files")
+
+app.command(
+    epilog="Examples: preceptor export demo --format parquet --out demo-parquet; "
+    "preceptor export demo --format megatron --what drawn --out demo-megatron"
+)(export)
+
+
+app.command(
+    "import",
+    epilog="Example: preceptor import demo --format dolma --from attributes/toxicity "
+    "--name toxicity --out scores/toxicity.arrow",
+)(import_)
 
 
 @app.command(epilog="Example: preceptor schema > recipe.schema.json; preceptor schema train")

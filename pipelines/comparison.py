@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from curate.corpus.errors import InputError
 from curate.corpus.shard import iter_batches
@@ -109,9 +111,11 @@ def compare(corpus: Corpus, left: str, right: str, *, examples: int = 3) -> Comp
         } | {"both": 0}
     asked = {column for rules in sets.values() for rule in rules.rules for column in rule.columns}
     wanted = families_giving(asked)
+    gone = pa.array(corpus.forgotten(), pa.binary(16))
     for shard in corpus.shards("documents"):
         for batch in iter_batches(corpus.store.storage, shard, _COLUMNS):
-            _compare_batch(found, sets, names, batch, wanted, examples)
+            rows = batch.filter(pc.invert(pc.is_in(batch.column("doc_id"), value_set=gone)))
+            _compare_batch(found, sets, names, rows, wanted, examples)
     found.sources = dict(sorted(found.sources.items(), key=lambda item: (-item[1], item[0])))
     return found
 

@@ -32,6 +32,8 @@ __all__ = [
     "show_training",
 ]
 
+_DOMAINS_SHOWN = 12
+
 console = Console(highlight=False, emoji=False)
 
 
@@ -162,12 +164,18 @@ def show_outcome(outcome: Any, store: str) -> None:
         say(f"stopped after {last} ({counts}) in {outcome.seconds:.1f} s; no version was made")
         return
     from pipelines.corpus import Corpus
+    from pipelines.packing import rows_told
     from pipelines.report import summary
     from pipelines.store import Store
 
     facts = summary(Corpus(Store(store), outcome.version))
     show_summary(facts)
+    say(f"packed: {rows_told(manifests['pack'])}")
     _warn_of_crowds(manifests)
+    if outcome.checks:
+        from pipelines.checks.command import show_results
+
+        show_results(str(outcome.version), outcome.checks)
     state = (
         "found done, nothing to do"
         if not outcome.executed
@@ -215,6 +223,7 @@ def show_summary(facts: Mapping[str, Any]) -> None:
             "-" if drawn.get("epochs") is None else f"{drawn['epochs']:.2f}",
         )
     show(table)
+    _show_mixture(facts["mixture"])
     reasons = [row for row in facts["reasons"] if row["documents"]]
     if reasons:
         told = new_table(
@@ -232,6 +241,37 @@ def show_summary(facts: Mapping[str, Any]) -> None:
 
         say(in_a_line(near, facts["duplicates"]))
     console.print()
+
+
+def _show_mixture(mixture: Mapping[str, Any]) -> None:
+    """Print the phases of a curriculum, and domains that are no sources, the most drawn first."""
+    phases = mixture["phases"]
+    if len(phases) == 1 and mixture["domains"] == "source":
+        return
+    table = new_table(
+        ("phase", "left"),
+        ("domain", "left"),
+        ("asked", "right"),
+        ("mixture", "right"),
+        ("drawn", "right"),
+        ("epochs", "right"),
+    )
+    for phase in phases:
+        rows = sorted(phase["rows"], key=lambda row: -row["realised"])
+        for row in rows[:_DOMAINS_SHOWN]:
+            table.add_row(
+                escape(phase["name"]),
+                escape(plain(row["domain"], 40)),
+                _percent(row["asked_share"]),
+                _percent(row["realised_share"]),
+                f"{row['realised']:,} {phase['unit']}",
+                "-" if row["epochs"] is None else f"{row['epochs']:.2f}",
+            )
+        hidden = len(rows) - _DOMAINS_SHOWN + phase["hidden"]
+        if hidden > 0:
+            table.add_row(escape(phase["name"]), f"... and {hidden} more", "", "", "", "")
+    console.print()
+    show(table)
 
 
 def _percent(share: float | None) -> str:

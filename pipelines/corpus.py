@@ -26,6 +26,8 @@ _BEGINNING = 400  # characters of another document
 
 # What is stored as it was read, and hidden where it is shown. A key names a document for good.
 _MASKED = {"raw": ("text", "url", "meta", "key", "path"), "documents": ("key", "path")}
+_FORGOTTEN = "forgotten"  # the reason of a verdict; its texts are not shown even where they are
+_HIDDEN = {"text": "", "key": None, "url": None, "meta": None}  # of a forgotten document
 
 TABLES: dict[str, tuple[str, str]] = {  # people's name -> (pass, table)
     "documents": ("clean", "documents"),
@@ -38,8 +40,10 @@ TABLES: dict[str, tuple[str, str]] = {  # people's name -> (pass, table)
     "cuts": ("deduplicate", "cuts"),
     "contamination": ("decontaminate", "contamination"),
     "verdicts": ("judge", "verdicts"),
+    "whatif": ("judge", "whatif"),
     "tokens": ("tokenize", "tokens"),
     "draws": ("mix", "draws"),
+    "held_out": ("mix", "held_out"),
     "plan_train": ("pack", "plan_train"),
     "plan_validation": ("pack", "plan_validation"),
     "plan_test": ("pack", "plan_test"),
@@ -52,6 +56,7 @@ class Corpus:
     def __init__(self, store: Store, version: Version) -> None:
         self.store, self.version = store, version
         self._manifests: dict[str, Manifest] = {}
+        self._forgotten: list[bytes] | None = None
 
     def __repr__(self) -> str:
         return f"Corpus({str(self.version)!r}, store={self.store.uri!r})"
@@ -71,13 +76,30 @@ class Corpus:
 
     def shards(self, table: str) -> tuple[Shard, ...]:
         """Return the shards of a table, in order."""
+        if table.startswith("plan_train_"):  # of a later phase, where there is such a one
+            later = self.manifest("pack").tables.get(table)
+            if later is not None:
+                return later
         if table not in TABLES:
             raise InputError(one_of("table", table, TABLES))
         name, inner = TABLES[table]
         return self.manifest(name).tables.get(inner, ())
 
-    def table(self, name: str, *, hex_ids: bool = True) -> pl.LazyFrame:
+    def forgotten(self) -> list[bytes]:
+        """Return the ids of the documents that a takedown has forgotten, sorted."""
+        if self._forgotten is None:
+            self._forgotten = []
+            if self.manifest("judge").counts.get(f"reason:{_FORGOTTEN}"):
+                verdicts = self.table("verdicts", hex_ids=False)
+                gone = verdicts.filter(pl.col("reasons").list.contains(_FORGOTTEN))
+                self._forgotten = gone.select("doc_id").collect()["doc_id"].sort().to_list()
+        return self._forgotten
+
+    def table(self, name: str, *, hex_ids: bool = True, as_stored: bool = False) -> pl.LazyFrame:
         """Return a table as a lazy frame; ids as 32 hex digits unless told otherwise.
+
+        What the recipe redacts and what a takedown has forgotten is hidden, unless the rows are
+        asked for `as_stored` (to be searched, and never to be shown).
 
         Raises:
             InputError: no such table; the message lists them.
@@ -92,8 +114,8 @@ class Corpus:
             frame = pl.DataFrame(
                 pl.from_arrow(pa.concat_tables([read_shard(storage, s) for s in shards]))
             ).lazy()
-        if name in _MASKED:
-            frame = self._masked(frame, _MASKED[name])
+        if name in _MASKED and not as_stored:
+            frame = self._without_forgotten(self._masked(frame, _MASKED[name]))
         if not hex_ids:
             return frame
         binary = [column for column, dtype in frame.collect_schema().items() if dtype == pl.Binary]
@@ -125,12 +147,23 @@ class Corpus:
             for name, function in columns.items()
         )
 
+    def _without_forgotten(self, frame: pl.LazyFrame) -> pl.LazyFrame:
+        """Hide the texts of forgotten documents."""
+        gone = self.forgotten()
+        if not gone:
+            return frame
+        mine = pl.col("doc_id").is_in(pl.Series(gone, dtype=pl.Binary).implode())
+        return frame.with_columns(
+            pl.when(mine).then(pl.lit(value, pl.String)).otherwise(pl.col(name)).alias(name)
+            for name, value in _HIDDEN.items()
+        )
+
     @staticmethod
     def _empty_schema(name: str) -> Any:
         from curate.corpus.schema import SCHEMAS
 
         name = "documents" if name == "raw" else name
-        schema = SCHEMAS.get(name.partition("_")[0])
+        schema = SCHEMAS.get(name, SCHEMAS.get(name.partition("_")[0]))
         if schema is None:
             return {"doc_id": pl.Binary}
         return pl.DataFrame(pl.from_arrow(schema.empty_table())).schema
@@ -211,12 +244,20 @@ def why(corpus: Corpus, doc_id: str) -> dict[str, Any]:
         "cut_lines": _cut_lines(corpus, doc_id, document["text"]),
         "contamination": corpus.rows("contamination", doc_id),
         "tokens": None,
-        "draw": draws[0] if draws else None,
+        "draws": _with_phase_names(corpus, draws),
         "rows": [],
+        "plans": {},
     }
-    if verdict["kept"]:
+    if verdict["kept"] or _FORGOTTEN in verdict["reasons"]:
         life |= _place(corpus, doc_id, verdict["split"])
     return life
+
+
+def _with_phase_names(corpus: Corpus, draws: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return a document's draws in the order of the phases, with the phases' names."""
+    names = [phase["name"] for phase in corpus.manifest("mix").settings.get("phases", ())]
+    ordered = sorted(draws, key=lambda row: row.get("phase", 0))
+    return [{**row, "name": names[row["phase"]] if names else "train"} for row in ordered]
 
 
 def _cleaning(
@@ -226,7 +267,7 @@ def _cleaning(
 
     What was redacted is hidden in the raw text too (`Corpus.table`).
     """
-    if raw["text_hash"] == document["text_hash"]:
+    if raw["text_hash"] == document["text_hash"] or not raw["text"]:
         return None
     from curate.cleaning.clean import steps
 
@@ -267,9 +308,11 @@ def _twins(
     found = _others(corpus, {row["other_id"] for row in compared}, elsewhere)
     for row in edges[MAX_COMPARED:]:
         row["other"] = row["diff"] = None
+    gone = {one.hex() for one in corpus.forgotten()}  # there is no text to compare
     differences = {
         other_id: word_diff(other["text"], document["text"]).to_dict()
         for other_id, other in found.items()
+        if not {other_id, doc_id} & gone
     }
     for row in compared:
         other = found.get(row["other_id"])
@@ -357,18 +400,29 @@ def _place(corpus: Corpus, doc_id: str, split: str) -> dict[str, Any]:
         at = pc.index(table["doc_id"], pa.scalar(wanted, pa.binary(16))).as_py()
         if at >= 0:
             tokens = len(table["tokens"][at])
-            rows, first = [], 0
-            for plan in corpus.shards(f"plan_{split}"):
-                spans = read_shard(storage, plan)["spans"].combine_chunks()
-                flat, parents = spans.flatten(), pc.list_parent_indices(spans)
-                mine = pc.and_(
-                    pc.equal(flat.field("shard"), ordinal),
-                    pc.equal(flat.field("document"), at),
-                )
-                rows += [first + row for row in parents.filter(mine).to_pylist()]
-                first += plan.rows
+            packed = corpus.manifest("pack").tables
+            plans = {
+                name: _plan_rows(corpus, packed[name], ordinal, at)
+                for name in packed  # of a curriculum's later phases too: plan_train_1, ...
+                if name == f"plan_{split}" or name.startswith(f"plan_{split}_")
+            }
             return {
                 "tokens": {"shard": shard.path, "row": at, "tokens": tokens},
-                "rows": sorted(rows),
+                "rows": plans.get(f"plan_{split}", []),
+                "plans": plans,
             }
     return {}
+
+
+def _plan_rows(corpus: Corpus, plan: Sequence[Shard], ordinal: int, document: int) -> list[int]:
+    """Return the rows of a plan that read a document."""
+    rows, first = [], 0
+    for shard in plan:
+        spans = read_shard(corpus.store.storage, shard)["spans"].combine_chunks()
+        flat, parents = spans.flatten(), pc.list_parent_indices(spans)
+        mine = pc.and_(
+            pc.equal(flat.field("shard"), ordinal), pc.equal(flat.field("document"), document)
+        )
+        rows += [first + row for row in parents.filter(mine).to_pylist()]
+        first += shard.rows
+    return sorted(rows)

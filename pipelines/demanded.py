@@ -2,11 +2,13 @@
 
 import importlib.metadata
 from collections.abc import Iterable
+from pathlib import Path
 
 from curate.corpus.errors import InputError, one_of
 from curate.rules.order import parse_order
 from curate.rules.ruleset import readable_columns
 from curate.signals.registry import families, families_giving, makers, units
+from pipelines.mixing import mixture_reads
 from pipelines.passes.judge import rules_of
 from pipelines.recipe import Recipe
 
@@ -14,16 +16,19 @@ __all__ = ["check_measures", "families_of", "signals_read"]
 
 
 def signals_read(recipe: Recipe) -> frozenset[str]:
-    """Return the columns that the rules and `deduplicate.keep` read.
+    """Return the columns that the rules, `deduplicate.keep`, the mixture and the checks read.
 
     Raises:
-        InputError: a rule or `keep:` that does not parse.
+        InputError: a rule, `keep:`, domains or a quality curve that do not parse.
     """
     rules = rules_of(recipe)
     order = parse_order(recipe.deduplicate.keep, readable_columns(recipe.measure.asked))
-    return frozenset(name for rule in rules.rules for name in rule.columns) | {
-        name for name, _ in order
-    }
+    return (
+        frozenset(name for rule in rules.rules for name in rule.columns)
+        | {name for name, _ in order}
+        | mixture_reads(recipe)
+        | {name for check in recipe.checks.values() for name in check.signals}
+    )
 
 
 def families_of(recipe: Recipe, read: Iterable[str]) -> tuple[list[str], list[str]]:
@@ -65,6 +70,8 @@ def check_measures(recipe: Recipe) -> None:
         if maker.code is not None:
             check_allowed(recipe)
             maker.code(unit.settings)
+        if maker.adopt is not None:
+            maker.adopt(unit.settings, Path(recipe.base) / unit.settings["path"])
         contents = file_contents(recipe.base, unit)
         if contents is not None and maker.load is not None:
             maker.load(unit.settings, contents)

@@ -22,6 +22,7 @@ _LIBRARIES = {
     "datasketch": "datasketch",
     "fastwarc": "FastWARC",
     "ftfy": "ftfy",
+    "gigatoken": "gigatoken",
     "numba": "numba",
     "numpy": "numpy",
     "orjson": "orjson",

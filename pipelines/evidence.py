@@ -177,6 +177,22 @@ class Perplexity(Section):
     bits: int = Field(22, ge=10, le=24, description="2^bits counters for each length")
 
 
+class Imported(Section):
+    """Numbers of another tool: the file of `preceptor import`, and what is taken from it."""
+
+    path: Path_ = Field(description="an Arrow file, relative to the recipe")
+    signals: Annotated[
+        dict[
+            Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,99}$")],
+            Literal["number", "integer", "flag", "text"],
+        ],
+        Field(min_length=1, description="signal -> its kind"),
+    ]
+    stale: Literal["refuse", "leave_out"] = Field(
+        "refuse", description="what becomes of numbers whose text has changed since"
+    )
+
+
 class Measure(Section):
     """Which signals are measured besides those that every run measures."""
 
@@ -193,6 +209,9 @@ class Measure(Section):
     classifiers: dict[SignalName, Path_] = Field(
         default_factory=dict,
         description="name -> file of `preceptor classify`; gives classifier_<name>",
+    )
+    imported: dict[SignalName, Imported] = Field(
+        default_factory=dict, description="name -> numbers of `preceptor import`"
     )
     functions: dict[SignalName, Annotated[str, Field(pattern=_FUNCTION)]] = Field(
         default_factory=dict,

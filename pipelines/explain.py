@@ -40,7 +40,10 @@ def explain(name: str, doc_id: str, *, store: str, as_json: bool = False) -> Non
     for field in ("url", "license"):
         if document[field]:
             _fact(field, document[field])
-    _fact("text", _excerpt(document["text"]))
+    if "forgotten" in verdict["reasons"]:
+        _fact("text", "forgotten; `preceptor list receipts` tells of the takedown")
+    else:
+        _fact("text", _excerpt(document["text"]))
     _cleaning(life["cleaning"])
     _verdict(corpus, life)
     _evidence(corpus, life)
@@ -263,16 +266,19 @@ def _show_hunk(pieces: list[list[str]]) -> None:
 def _use(life: dict[str, Any], verdict: dict[str, Any]) -> None:
     if life["tokens"]:
         tokens = life["tokens"]
-        _fact("tokens", f"{tokens['tokens']:,}, row {tokens['row']} of {tokens['shard']}")
-    if life["draw"]:
-        copies = life["draw"]["copies"]
+        masked = "" if verdict["kept"] else ", masked in place"
+        _fact("tokens", f"{tokens['tokens']:,}{masked}, row {tokens['row']} of {tokens['shard']}")
+    for draw in life["draws"]:
+        copies = draw["copies"]
+        phase = "" if draw["name"] == "train" else f", phase {draw['name']}"
         _fact(
             "mixture",
-            f"{copies} cop{'y' if copies == 1 else 'ies'} drawn for {life['draw']['domain']}",
+            f"{copies} cop{'y' if copies == 1 else 'ies'} drawn for {draw['domain']}{phase}",
         )
-    if life["rows"]:
-        rows = life["rows"]
-        shown = ", ".join(map(str, rows[:8])) + (
-            f" ... ({len(rows)} rows)" if len(rows) > 8 else ""
-        )
-        _fact("plan", f"rows {shown} of plan_{verdict['split']}")
+    if verdict["kept"] and verdict["split"] == "train" and not life["draws"]:
+        _fact("mixture", "not drawn")
+    for plan, rows in sorted(life["plans"].items()):
+        if rows:
+            shown = ", ".join(map(str, rows[:8]))
+            shown += f" ... ({len(rows)} rows)" if len(rows) > 8 else ""
+            _fact("plan", f"rows {shown} of {plan}")

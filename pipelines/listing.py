@@ -3,13 +3,16 @@
 import ast
 import importlib.util
 import pkgutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from rich.markup import escape
 
 from curate.corpus.errors import one_of
 from pipelines.console import new_table, plain, say
 from pipelines.console import show as show_table
+from pipelines.packing import num_rows
 from pipelines.store import Store
 
 __all__ = ["show"]
@@ -19,6 +22,7 @@ def show(what: str, store: str) -> None:
     """Print a list."""
     kinds = {
         "corpora": _corpora,
+        "receipts": _receipts,
         "readers": _readers,
         "signals": _signals,
         "rules": _rules,
@@ -47,6 +51,7 @@ def _corpora(store: str) -> None:
     )
     for name in names:
         current = opened.current(name)
+        withdrawn = opened.withdrawn(name)
         seen = set()
         for record in opened.versions(name):
             if record["version"] in seen:
@@ -61,10 +66,46 @@ def _corpora(store: str) -> None:
                 f"{manifests['judge'].counts['documents']:,}",
                 f"{manifests['judge'].counts['kept']:,}",
                 f"{manifests['tokenize'].counts.get('tokens', 0):,}",
-                f"{manifests['pack'].counts.get('train_rows', 0):,}",
-                "current" if current is not None and record["version"] == current.number else "",
+                f"{num_rows(manifests['pack']):,}",
+                "current"
+                if current is not None and record["version"] == current.number
+                else _withdrawn(withdrawn.get(record["version"])),
             )
     show_table(table)
+
+
+def _withdrawn(record: Mapping[str, Any] | None) -> str:
+    return "" if record is None else f"withdrawn {record['when'][:10]}: {plain(record['why'], 60)}"
+
+
+def _receipts(store: str) -> None:
+    from pipelines.forget.takedown import receipts
+
+    opened = Store(store)
+    table = new_table(
+        ("corpus", "left"),
+        ("when", "left"),
+        ("documents", "right"),
+        ("version", "left"),
+        ("purged", "left"),
+        ("why", "prose"),
+        ("receipt", "left"),
+    )
+    for name in opened.corpora():
+        for number, receipt in enumerate(receipts(opened, name), 1):
+            table.add_row(
+                escape(name),
+                receipt["when"],
+                f"{len(receipt['documents']):,}",
+                escape(receipt["version"]),
+                "yes" if receipt.get("purge") else "",
+                escape(plain(receipt["reason"], 60)),
+                f"corpora/{escape(name)}/receipts/{number:08d}.json",
+            )
+    if table.row_count:
+        show_table(table)
+    else:
+        say(f"nothing was forgotten in the store {store}; `preceptor forget --help` tells how")
 
 
 def _readers(store: str) -> None:

@@ -15,6 +15,7 @@ __all__ = [
     "CorpusOption",
     "DaskOption",
     "LimitOption",
+    "OptionalCorpusArgument",
     "RecipeArgument",
     "SetOption",
     "StoreOption",
@@ -41,6 +42,10 @@ def _corpus_name(value: str) -> str:
     return value
 
 
+def _corpus_name_if_any(value: str | None) -> str | None:
+    return None if value is None else _corpus_name(value)
+
+
 StoreOption = Annotated[
     str,
     typer.Option(
@@ -56,6 +61,15 @@ CorpusArgument = Annotated[
     str,
     typer.Argument(
         help="NAME (its current version) or NAME@VERSION.", metavar="CORPUS", callback=_corpus_name
+    ),
+]
+OptionalCorpusArgument = Annotated[
+    str | None,
+    typer.Argument(
+        help="NAME (its current version) or NAME@VERSION.",
+        metavar="CORPUS",
+        callback=_corpus_name_if_any,
+        show_default=False,
     ),
 ]
 SetOption = Annotated[

@@ -7,7 +7,7 @@ paths are relative to the recipe's file.
 import re
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -18,11 +18,8 @@ from pipelines.sections import Recipe
 __all__ = ["Recipe", "load_recipe", "parse_override", "parse_recipe", "read_yaml"]
 
 NOT_BUILT = {
-    "checks": "data tests",
     "schema": "image, audio and pair corpora",
     "retain": "dropping the raw text",
-    "mix.phases": "curricula",
-    "mix.strategy": "mixture strategies other than weights",
 }
 _MAX_CHARS = 1_000_000  # YAML is read at some 100 KB/s
 _MAX_NODES = 100_000  # a few aliases of aliases make a billion
@@ -254,11 +251,14 @@ def _short(value: Any) -> str:
 def _keys(path: tuple[Any, ...]) -> Iterator[str]:
     """Yield the keys the section at `path` knows."""
     model: Any = Recipe
+    named = False  # the next step is a name that the person chose
     for step in path:
-        if isinstance(step, int) or model is None:
+        if isinstance(step, int) or model is None or named:
+            named = False
             continue
         annotation = model.model_fields[step].annotation if step in model.model_fields else None
         model = next((m for m in _models(annotation)), None)
+        named = get_origin(annotation) is dict
     if model is not None:
         yield from model.model_fields
 

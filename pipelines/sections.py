@@ -4,15 +4,15 @@
 interface: add, do not rename.
 """
 
-import math
 import re
-from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from curate.corpus.errors import did_you_mean
+from pipelines.checking import Checks
 from pipelines.evidence import Benchmark, Clean, Decontaminate, Measure, Rules
+from pipelines.mixing import Mix
 from pipelines.section import Name, Paths, Section, Share
 
 __all__ = [
@@ -23,10 +23,8 @@ __all__ = [
     "Recipe",
     "Source",
     "TokenizerSpec",
-    "parse_tokens",
 ]
 
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 _MAX_SHINGLE = 100
 
 
@@ -36,29 +34,6 @@ def _shingle(value: Any) -> Any:
     if not match or not 1 <= int(match[1]) <= _MAX_SHINGLE:
         raise ValueError(f"write it as '5 words' or '24 characters', 1 to {_MAX_SHINGLE}")
     return f"{int(match[1])} {match[2]}"
-
-
-def parse_tokens(value: str) -> int:
-    """Turn '20M tokens' into 20000000.
-
-    Raises:
-        ValueError: the text has another form.
-    """
-    match = re.fullmatch(r"\s*([0-9][0-9_]{0,29}(?:\.[0-9]{1,15})?)\s*([KMBT]?)\s+tokens\s*", value)
-    if not match:
-        raise ValueError(
-            "write a budget as '20M tokens' (K, M, B or T; bytes and documents are not built yet)"
-        )
-    return math.floor(Decimal(match[1]) * _UNITS[match[2]])
-
-
-def _budget(value: Any) -> Any:
-    if value is not None:
-        if not isinstance(value, str):
-            raise ValueError("write a budget as '20M tokens'")
-        if parse_tokens(value) < 1:
-            raise ValueError("a budget is at least 1 token")
-    return value
 
 
 class Source(Section):
@@ -178,18 +153,32 @@ class Split(Section):
     test: Share = 0.01
 
 
+Special = Literal[
+    "bos", "eos", "pad", "mask", "cls", "sep", "fim_prefix", "fim_middle", "fim_suffix"
+]
+
+
 class TokenizerSpec(Section):
-    """Train a tokenizer on the sources, or bring a tokenizer.json."""
+    """Train a tokenizer on the sources, bring a tokenizer.json, or take the bytes as they are."""
 
     train: Literal["bpe"] | None = None
     vocab_size: int = Field(8192, ge=300, le=1_000_000)
     sample_bytes: int = Field(16_000_000, ge=10_000, description="text it is trained on")
-    path: str | None = None
+    path: str | None = Field(None, description="a tokenizer.json")
+    specials: dict[Special, str] | None = Field(
+        None, description="what that file calls its boundaries, where they are not found"
+    )
+    bytes: bool = Field(False, description="every byte is a token")
 
     @model_validator(mode="after")
     def _one_way(self) -> "TokenizerSpec":
-        if self.train and self.path:
-            raise ValueError("give either 'train' or 'path', not both")
+        ways = [name for name in ("train", "path", "bytes") if getattr(self, name)]
+        if len(ways) > 1:
+            raise ValueError("give either 'train' or 'path' or 'bytes', not several of them")
+        way = ways[0] if ways else "train"
+        for name, own in (("vocab_size", "train"), ("sample_bytes", "train"), ("specials", "path")):
+            if own != way and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name!r} goes with {own!r} and means nothing with {way!r}")
         return self
 
 
@@ -199,25 +188,15 @@ class Tokenize(Section):
     tokenizer: TokenizerSpec = Field(default_factory=TokenizerSpec)
 
 
-class Mix(Section):
-    """How much of each source the model sees."""
-
-    budget: Annotated[str | None, BeforeValidator(_budget)] = Field(
-        None, description="such as '20M tokens'"
-    )
-    weights: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] | None = None
-    repeat_cap: float = Field(4, ge=1, le=1000, description="most epochs over a source")
-
-    @property
-    def budget_tokens(self) -> int | None:
-        """The budget as a number."""
-        return None if self.budget is None else parse_tokens(self.budget)
-
-
 class Pack(Section):
     """Rows of the trainer's context length."""
 
     row_tokens: int = Field(1024, ge=8, le=1 << 20)
+    layout: Literal["packed", "stream", "padded", "document"] = Field(
+        "packed",
+        description="packed: no document that fits a row is cut; stream: end to end; padded: one "
+        "document per row, longer ones go on in the next; document: one row each, no more",
+    )
 
 
 class Recipe(Section):
@@ -236,6 +215,7 @@ class Recipe(Section):
     tokenize: Tokenize = Field(default_factory=Tokenize)
     mix: Mix = Field(default_factory=Mix)
     pack: Pack = Field(default_factory=Pack)
+    checks: Checks = Field(default_factory=dict)
 
     _base: str = "."
     _limit: int | None = None
@@ -263,7 +243,6 @@ class Recipe(Section):
             if names.count(name) > 1:
                 raise ValueError(f"two sources are called {name!r}")
         for where, used in (
-            ("mix.weights", self.mix.weights or {}),
             *self.clean.exempt.items(),
             ("rules.exempt", self.rules.exempt),
             ("rules.override", self.rules.override),
@@ -276,8 +255,13 @@ class Recipe(Section):
                         f"{where} names the source {name!r}; sources are: "
                         f"{', '.join(names)}.{did_you_mean(name, names)}"
                     )
-        if self.mix.weights is not None and not any(self.mix.weights.values()):
-            raise ValueError("mix.weights are all zero; give at least one source a weight above 0")
+        if self.mix.domains == "source":
+            for where, name in self.mix.named_domains():
+                if name not in names:
+                    raise ValueError(
+                        f"{where} names the source {name!r}; sources are: "
+                        f"{', '.join(names)}.{did_you_mean(name, names)}"
+                    )
         if len(set(self.deduplicate.priority)) < len(self.deduplicate.priority):
             raise ValueError("deduplicate.priority names a source twice; name each once")
         benchmarks = [b.name for b in self.decontaminate.against]

@@ -4,6 +4,8 @@
     PASS/data/SHA256.parquet     its rows, named by content
     PASS/manifests/FINGERPRINT   a whole pass
     corpora/NAME/log/00000001    which version is current: an append-only log
+    corpora/NAME/withdrawn/...   versions that a purge took out of use: another log
+    forgotten/log/00000001       what takedowns have forgotten, of whatever corpus
 
 There is no lock, no rename and no listing: the current version is the last entry of a gapless log
 whose entries are created if absent, so appending *is* compare-and-swap. Two runs that append at
@@ -155,6 +157,18 @@ class Store:
         """Return a corpus's log."""
         return Log(self.storage, f"corpora/{corpus}/log")
 
+    def tombstones(self) -> Log:
+        """Return the log of takedowns; see `pipelines.passes.forgotten`."""
+        return Log(self.storage, "forgotten/log")
+
+    def withdrawals(self, corpus: str) -> Log:
+        """Return the log of a corpus's withdrawn versions."""
+        return Log(self.storage, f"corpora/{corpus}/withdrawn")
+
+    def withdrawn(self, corpus: str) -> dict[int, dict[str, Any]]:
+        """Return number -> {version, when, why} of the versions that a purge took out of use."""
+        return {record["version"]: record for record in self.withdrawals(corpus)}
+
     def corpora(self) -> list[str]:
         """Return the names of the corpora here (for people: the only listing in the house)."""
         root = self.storage.full("corpora")
@@ -174,7 +188,7 @@ class Store:
         """Resolve NAME or NAME@VERSION.
 
         Raises:
-            InputError: no such corpus or version, with the ones that exist.
+            InputError: no such corpus or version, with the ones that exist; a withdrawn version.
         """
         name, at, number = corpus.partition("@")
         versions = {record["version"]: record for record in self.versions(name)} if name else {}
@@ -195,7 +209,48 @@ class Store:
                 f"corpus {name!r} has no version {number!r}; versions are: "
                 f"{', '.join(map(str, sorted(versions)))}"
             )
+        self._refuse_withdrawn(name, int(number))
         return _version(versions[int(number)])
+
+    def _refuse_withdrawn(self, name: str, number: int) -> None:
+        record = self.withdrawn(name).get(number)
+        if record is not None:
+            raise InputError(
+                f"{name}@{number} was withdrawn on {record['when']}: {record['why']}\n"
+                f"its texts were deleted; the current version is {self.current(name)}"
+            )
+
+    def version(self, corpus: str, number: int) -> Version:
+        """Return a version by its number, withdrawn or not: what it decided still counts.
+
+        Raises:
+            IntegrityError: it is not in the log.
+        """
+        for version in self.history(corpus):
+            if version.number == number:
+                return version
+        raise IntegrityError(f"{corpus}@{number} is missing from the store {self.uri}")
+
+    def history(self, corpus: str) -> list[Version]:
+        """Return every version of a corpus once, withdrawn or not, by number."""
+        records = {record["version"]: record for record in self.versions(corpus)}
+        return [_version(records[number]) for number in sorted(records)]
+
+    def replace(self, version: Version, manifests: Mapping[str, str]) -> Version | None:
+        """Make a changed version current; None if `version` is not the current one any more."""
+        log = self.versions(version.name)
+        records = list(log)
+        if not records or records[-1]["fingerprint"] != version.fingerprint:
+            return None
+        record = {
+            "name": version.name,
+            "version": 1 + max(record["version"] for record in records),
+            "fingerprint": version_fingerprint(version.name, manifests),
+            "parent": version.number,
+            "manifests": dict(manifests),
+            "recipe": dict(version.recipe),
+        }
+        return _version(record) if log.append(record, after=len(records)) else None
 
     def publish(
         self, corpus: str, manifests: Mapping[str, str], recipe: Mapping[str, Any]
@@ -206,12 +261,14 @@ class Store:
         """
         digest = version_fingerprint(corpus, manifests)
         log = self.versions(corpus)
+        withdrawn = self.withdrawn(corpus)
         while True:
             records = list(log)
             current = records[-1] if records else None
             if current is not None and current["fingerprint"] == digest:
                 return _version(current), False
-            known = next((record for record in records if record["fingerprint"] == digest), None)
+            same = (r for r in records if r["fingerprint"] == digest)
+            known = next((r for r in same if r["version"] not in withdrawn), None)
             record = known or {
                 "name": corpus,
                 "version": 1 + max((record["version"] for record in records), default=0),

@@ -14,8 +14,10 @@ from typing import Any
 
 from curate.corpus.errors import InputError
 from curate.corpus.identity import canonical_json, fingerprint
+from curate.corpus.manifest import Manifest
+from pipelines.checks.records import admit
 from pipelines.corpus import Corpus
-from pipelines.passes.pack import SPLITS
+from pipelines.packing import num_rows, phases_of
 from pipelines.recipe import read_yaml
 from train.config import TrainConfig
 
@@ -47,7 +49,10 @@ def load_config(path: str | Path | None) -> dict[str, Any]:
 
 
 def prepare_run(
-    corpus: Corpus, config: Mapping[str, Any], folder: str | Path | None = None
+    corpus: Corpus,
+    config: Mapping[str, Any],
+    folder: str | Path | None = None,
+    despite: str | None = None,
 ) -> Path:
     """Write the run's `run.json` (once) and return its path.
 
@@ -55,6 +60,10 @@ def prepare_run(
         corpus: the version to train on.
         config: settings of `train.config.TrainConfig`.
         folder: where runs go; by default `runs` in the store, which must then be local.
+        despite: why to train although checks of the version fail.
+
+    Raises:
+        InputError: nothing to train on, no place for the run, or checks that fail.
     """
     TrainConfig.from_mapping(config)
     storage = corpus.store.storage
@@ -67,16 +76,18 @@ def prepare_run(
     run_id = fingerprint(*content, canonical_json(dict(config)))[:16]
     base = Path(folder) if folder is not None else Path(storage.full("runs"))
     path = base.absolute() / run_id / "run.json"
-    if not packed.counts.get("train_rows"):
+    if not num_rows(packed):
         raise InputError(
             f"{corpus.version} has no training rows; see `preceptor report {corpus.version}` for "
             "what was dropped"
         )
+    checks = admit(corpus, run_id, despite)
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(f".{id(path)}.tmp")
         temporary.write_text(
-            json.dumps(_contents(corpus, run_id, config), indent=1) + "\n", encoding="utf-8"
+            json.dumps({**_contents(corpus, run_id, config), "checks": checks}, indent=1) + "\n",
+            encoding="utf-8",
         )
         temporary.replace(path)
     return path
@@ -112,12 +123,22 @@ def _contents(corpus: Corpus, run_id: str, config: Mapping[str, Any]) -> dict[st
         },
         "sources": packed.settings["sources"],
         "shards": entries(tokenized.tables["tokens"]),
-        "plans": {split: entries(packed.tables.get(f"plan_{split}", ())) for split in SPLITS},
+        "plans": {name.removeprefix("plan_"): entries(s) for name, s in packed.tables.items()},
         "row_tokens": packed.settings["row_tokens"],
         "config": dict(config),
         "seed": packed.settings["seed"],
-        "phases": [{"first_row": 0, "plan": "train", "epoch": 0}],
+        "phases": _phases(packed),
     }
+
+
+def _phases(packed: Manifest) -> list[dict[str, Any]]:
+    """Return one pass over each phase's plan; the last one repeats when the run is longer."""
+    phases, first = [], 0
+    for phase in phases_of(packed):
+        if phase["rows"]:
+            phases.append({"first_row": first, "plan": phase["plan"], "epoch": 0})
+        first += phase["rows"]
+    return phases
 
 
 def finished(run_json: Path) -> dict[str, Any] | None:

@@ -1,17 +1,18 @@
 """Verify a corpus version: re-hash every file, re-count every row, check the conservation laws."""
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from curate.corpus.errors import IntegrityError
 from curate.corpus.identity import MultisetHash
 from curate.corpus.shard import Shard, read_shard
 from curate.corpus.storage import Storage, sha256_of
 from pipelines.corpus import Corpus
-from pipelines.passes.pack import SPLITS
-from pipelines.passes.tally import drawn_tokens, planned_tokens, tokens_by_split
+from pipelines.passes.tally import asked_tokens, drawn_tokens, longest_read, planned_tokens
 from pipelines.store import version_fingerprint
 
 __all__ = ["verify"]
@@ -102,6 +103,27 @@ def _check_hash(storage: Storage, path: str, sha256: str) -> list[str]:
     return []
 
 
+def _masked(corpus: Corpus) -> tuple[Any, list[str]]:
+    """Return the forgotten documents that keep a place among the tokens, and what is left of any.
+
+    In a version that a takedown made they are masked in place: all pad, no bytes, no text.
+    """
+    gone = pa.array(corpus.forgotten(), pa.binary(16))
+    found: list[Any] = [pa.array([], pa.binary(16))]
+    problems: list[str] = []
+    if not len(gone):
+        return found[0], problems
+    pad = corpus.manifest("tokenize").info["tokenizer"]["specials"]["pad"]
+    for shard in corpus.shards("tokens"):
+        table = read_shard(corpus.store.storage, shard)
+        mine = table.filter(pc.is_in(table["doc_id"], value_set=gone))
+        found += mine["doc_id"].chunks
+        left = pc.any(pc.not_equal(pc.list_flatten(mine["tokens"]), pad), min_count=0).as_py()
+        if left or pc.sum(mine["num_bytes"], min_count=0).as_py():
+            problems.append(f"{shard.path}: a forgotten document has tokens that are not masked")
+    return pa.chunked_array(found, pa.binary(16)).combine_chunks(), problems
+
+
 def _counts(
     corpus: Corpus, rows: dict[tuple[str, str], int], sums: dict[tuple[str, str], MultisetHash]
 ) -> Iterable[str]:
@@ -118,14 +140,16 @@ def _counts(
         verdicts.filter("kept").select("doc_id").collect().to_arrow()["doc_id"].cast(pa.binary(16))
     )
     kept.add(table)
+    masked, problems = _masked(corpus)
+    yield from problems
+    kept.add(masked)
     if (
         kept.hexdigest() != sums["tokenize", "tokens"].hexdigest()
-        or len(table) != rows["tokenize", "tokens"]
+        or len(table) + len(masked) != rows["tokenize", "tokens"]
     ):
         yield (
             f"tokenize: {len(table)} documents are kept, {rows['tokenize', 'tokens']} are "
-            "tokenized, "
-            "or not the same ones"
+            f"tokenized ({len(masked)} of them masked), or not the same ones"
         )
     dropped = (
         verdicts.filter(~pl.col("kept"))
@@ -139,15 +163,16 @@ def _counts(
         yield "judge: kept and dropped do not add up"
     storage, mix = corpus.store.storage, corpus.manifest("mix")
     tokens, draws = corpus.shards("tokens"), corpus.shards("draws")
-    asked = {**tokens_by_split(storage, tokens), "train": drawn_tokens(storage, draws)}
-    if asked["train"] != mix.counts["drawn_tokens"]:
+    drawn = drawn_tokens(storage, draws)
+    if drawn != mix.counts["drawn_tokens"]:
         yield (
-            f"mix: the draws sum up to {asked['train']} tokens, its manifest says "
+            f"mix: the draws sum up to {drawn} tokens, its manifest says "
             f"{mix.counts['drawn_tokens']}"
         )
-    for split in SPLITS:
-        found = planned_tokens(storage, corpus.shards(f"plan_{split}"))
-        if not found == asked.get(split, 0) == pack.counts[f"{split}_tokens"]:
-            yield f"pack: the {split} plan holds {found} tokens instead of {asked.get(split, 0)}"
+    asked = asked_tokens(storage, tokens, mix, longest=longest_read(pack.settings))
+    for plan, wanted in asked.items():
+        found = planned_tokens(storage, pack.tables[f"plan_{plan}"])
+        if not found == wanted == pack.counts[f"{plan}_tokens"]:
+            yield f"pack: the {plan} plan holds {found} tokens instead of {wanted}"
     if len(corpus.version.manifests) < 9:
         yield f"the version lacks passes; it has {', '.join(corpus.version.manifests)}"

@@ -46,6 +46,7 @@ class HeldOut:
 def fit_bigram(shards: Shards, plan: Plan, *, vocab_size: int, max_tokens: int) -> KneserNey:
     """Fit on the plan's documents, each once, in the shards' order, up to `max_tokens` tokens."""
     ordinals = plan.documents()
+    ordinals = ordinals[~shards.withdrawn[ordinals]]
     used = ordinals[np.cumsum(shards.lengths[ordinals]) <= max_tokens]
     return KneserNey.fit((shards.tokens(i) for i in used.tolist()), vocab_size=vocab_size)
 

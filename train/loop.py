@@ -42,6 +42,7 @@ def train(run: Run, *, progress: Progress | None = None) -> dict[str, Any]:
         row_tokens=run.row_tokens,
         pad=run.specials["pad"],
         vocab_size=run.vocab_size,
+        ends=(run.specials["bos"], run.specials["eos"]),
     )
     stream = Stream(plans, run.phases, reader, seed=run.seed)
     device = _device(config)
@@ -188,6 +189,7 @@ def _calibrate(run: Run, model: Model, stream: Stream, device: torch.device) -> 
 def _bytes_per_target(shards: Shards, plans: dict[str, Plan], run: Run) -> float:
     """Return text bytes per predicted token over the first phase's documents."""
     documents = plans[run.phases[0].plan].documents()
+    documents = documents[~shards.withdrawn[documents]]
     targets = int((shards.lengths[documents] - 1).sum())
     return float(shards.num_bytes[documents].sum()) / max(targets, 1)
 

@@ -16,8 +16,8 @@ from urllib.parse import unquote, urlparse
 
 from curate.corpus.errors import InputError, one_of
 from train.config import TrainConfig
-from train.data import Phase, map_table
-from train.objectives import find
+from train.order import Phase
+from train.shards import map_table
 
 __all__ = ["Run", "file_sha256", "load_run", "write_json"]
 
@@ -61,8 +61,13 @@ class Run:
         return self.config.rows_per_step(self.row_tokens)
 
 
-def load_run(path: str | os.PathLike[str]) -> Run:
-    """Read and check a run file; nothing is trained when this raises `InputError`."""
+def load_run(path: str | os.PathLike[str], columns: Sequence[str] | None = None) -> Run:
+    """Read and check a run file; nothing is trained when this raises `InputError`.
+
+    Args:
+        path: of `run.json`.
+        columns: that the shards must have; by default what the run's objective needs.
+    """
     file = Path(path).absolute()
     raw = _read_json(file)
     if raw.get("format") != 1:
@@ -71,7 +76,10 @@ def load_run(path: str | os.PathLike[str]) -> Run:
         if not isinstance(raw.get(key), kind) or (kind is int and isinstance(raw[key], bool)):
             raise InputError(f"{file}: {key!r} is {raw.get(key)!r:.60}; want {kind.__name__}")
     config = TrainConfig.from_mapping(raw["config"])
-    columns = (*find(config.objective).needs.names, "num_bytes")
+    if columns is None:
+        from train.objectives import find  # torch
+
+        columns = (*find(config.objective).needs.names, "num_bytes")
     seed = config.seed if config.seed is not None else raw["seed"]
     if raw["row_tokens"] < 2:
         raise InputError(f"{file}: row_tokens is {raw['row_tokens']}; a row has at least 2 tokens")

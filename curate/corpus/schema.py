@@ -141,12 +141,30 @@ SCHEMAS: dict[str, Any] = {
             _required("num_bytes", pa.int64()),
         ]
     ),
-    "draws": pa.schema(
+    "whatif": pa.schema(  # documents that one threshold decides, by the cell of their value
+        [
+            _required("reason", pa.string()),
+            _required("column", pa.string()),
+            _required("source", pa.string()),
+            _required("cell", pa.int32()),  # see `pipelines.passes.whatif`
+            _required("documents", pa.int64()),
+            _required("num_bytes", pa.int64()),
+        ]
+    ),
+    "draws": pa.schema(  # one row per document and phase that draws it
         [
             _required("doc_id", _ID),
+            _required("phase", pa.int16()),  # 0 where there are no phases
             _required("domain", pa.string()),
-            _required("copies", pa.int32()),
+            _required("copies", pa.int32()),  # 1 or more
             _required("tokens", pa.int64()),
+        ]
+    ),
+    "held_out": pa.schema(  # validation and test documents whose loss is measured
+        [
+            _required("doc_id", _ID),
+            _required("split", pa.string()),
+            _required("source", pa.string()),
         ]
     ),
     "plan": pa.schema([_required("spans", pa.list_(SPAN))]),

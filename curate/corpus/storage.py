@@ -101,6 +101,14 @@ class Storage:
         path.write_bytes(data)
         return self.publish(path, name)
 
+    def remove(self, name: str) -> bool:
+        """Delete a file (a purge does, and nobody else); return False if there is none."""
+        try:
+            self.fs.rm_file(self.full(name))
+        except FileNotFoundError:
+            return False
+        return True
+
     def temporary(self, suffix: str = "") -> Path:
         """Return a fresh local path to build a file in; `publish` or `discard` it.
 

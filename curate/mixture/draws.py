@@ -1,239 +1,286 @@
 """A mixture is a number of copies for every document, exact to the token.
 
-Weights and a budget ask for so many tokens of each domain. A domain that holds `available` tokens
-and is asked for `asked` gives each document `asked // available` copies, and one more to the first
-documents of its keyed order, up to the cut that is nearest to the rest (Preceptor's token-exact
-form of "fractional rates become floor(r) + [hash < frac(r)]", Olmo 3, 2025). The order of a domain
-depends on the seed and the ids alone: another weight moves the cut and reshuffles nobody.
+A strategy and a budget ask for so much of each domain (`shares`); the queue of the domain (`queue`)
+is cut where its size comes nearest to that. A document's copies are the domain's rate times its
+factor: 1, times its place on a quality curve (`curves`), times the copies its number of duplicates
+earns (`steps`); rounded by floor + [hash < fraction], at most the repeat cap. Phases take turns at
+the same queues: each goes on where the earlier ones stopped, so that what was read least comes
+first and the repeat cap holds for all of them together.
 
 >>> import pyarrow as pa
 >>> ids = pa.array([bytes([i]) * 16 for i in range(3)], pa.binary(16))
->>> draws = plan_draws(
-...     np.array([0, 0, 1]), np.array([60, 40, 50]), ids, domains=["books", "web"],
-...     weights={"books": 0.5, "web": 0.5}, budget_tokens=200, repeat_cap=4, seed=7,
-... )
->>> draws.copies.tolist()
+>>> documents = Documents(codes=np.array([0, 0, 1]), tokens=np.array([60, 40, 50]), doc_ids=ids)
+>>> (train,) = plan_draws(documents, [Phase(strategy=Strategy(
+...     kind="weights", weights={"books": 0.5, "web": 0.5}, budget=200,
+... ))], domains=["books", "web"], repeat_cap=4, seed=7)
+>>> train.copies.tolist()
 [1, 1, 2]
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from fractions import Fraction
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import polars as pl
 
-from curate.corpus.errors import InputError, did_you_mean
-from curate.mixture.keyed import apportion, keyed_order, nearest_prefix
+from curate.corpus.errors import InputError, one_of
+from curate.mixture.curves import Curve, buckets_of, places, rates
+from curate.mixture.defaults import OTHERS, REPEAT_CAP
+from curate.mixture.keyed import keyed_hash, keyed_order
+from curate.mixture.queue import Members, capacity, cut, factor_size, once, over_limit
+from curate.mixture.shares import Domains, Strategy, Unit, ask
 
-__all__ = ["Draws", "plan_draws"]
+__all__ = ["Documents", "Draws", "Phase", "plan_draws", "steps"]
 
 _PURPOSE = "draw"
+_MOST_COPIES = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Documents:
+    """What is drawn from, in columns of one length n.
+
+    Attributes:
+        codes: int [n], index into the domains.
+        tokens: int64 [n], bos and eos included.
+        doc_ids: `binary(16)` array of n ids.
+        num_bytes: int64 [n], of the text; needed for budgets in bytes.
+        alike: int64 [n], documents that each speaks for, itself included; needed for `copies`.
+        qualities: name -> float64 [n], NaN where undefined; needed for curves.
+    """
+
+    codes: np.ndarray
+    tokens: np.ndarray
+    doc_ids: Any
+    num_bytes: np.ndarray | None = None
+    alike: np.ndarray | None = None
+    qualities: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def sizes(self, unit: Unit) -> np.ndarray:
+        """Return int64 [n]: what each document counts."""
+        if unit == "documents":
+            return np.ones(len(self.tokens), dtype=np.int64)
+        counted = self.tokens if unit == "tokens" else self.num_bytes
+        assert counted is not None, "a budget in bytes needs their number"
+        return np.asarray(counted, dtype=np.int64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Phase:
+    """One stretch of a training run.
+
+    Attributes:
+        name: for people.
+        strategy: what is asked of each domain.
+        copies: documents alike, from so many on -> factor; empty: all 1 (see `steps`).
+        curves: domain, or `*` -> its quality curve.
+    """
+
+    name: str = "train"
+    strategy: Strategy = field(default_factory=Strategy)
+    copies: Mapping[int, float] = field(default_factory=dict)
+    curves: Mapping[str, Curve] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draws:
-    """How often each document is taken.
+    """How often each document is taken in one phase.
 
     Attributes:
         copies: int32 [n], in the order of the documents that were given.
-        table: one row per domain, in the order of `domains`: domain, documents, drawn_documents
-            (with at least one copy), available_tokens, asked_share, asked_tokens,
-            realised_tokens, realised_share, epochs (realised / available; null for an empty
-            domain).
+        rows: one dict per domain, in order: domain, documents, drawn_documents (with at least one
+            copy), available, asked, realised (in the budget's unit), asked_share, realised_share,
+            epochs (realised / available; null for an empty domain), available_tokens,
+            realised_tokens, asked_tokens (null for budgets in bytes and documents), factor_size
+            (available with every document as often as its factor says), capacity (what could be
+            asked at most), capped_documents and capped (what the repeat cap kept from being drawn),
+            curve (the copies of each bucket of its quality curve, or null).
     """
 
     copies: np.ndarray
-    table: pl.DataFrame
+    rows: list[dict[str, Any]]
+
+
+def steps(alike: np.ndarray, copies: Mapping[int, float]) -> np.ndarray:
+    """Return float64 [n]: the factor of the largest step that each number reaches.
+
+    >>> from curate.mixture.defaults import FINEWEB2
+    >>> steps(np.array([1, 4, 99, 100, 5000]), FINEWEB2).tolist()
+    [1.0, 3.0, 5.0, 8.0, 1.0]
+    """
+    starts = np.array(sorted(copies), dtype=np.int64)
+    factors = np.array([copies[int(start)] for start in starts], dtype=np.float64)
+    at = np.searchsorted(starts, alike, side="right") - 1
+    return np.where(at >= 0, factors[np.maximum(at, 0)], 1.0)
 
 
 def plan_draws(
-    domain_codes: np.ndarray,
-    tokens: np.ndarray,
-    doc_ids: Any,
+    documents: Documents,
+    phases: Sequence[Phase],
     *,
     domains: Sequence[str],
-    weights: Mapping[str, float] | None = None,
-    budget_tokens: int | None = None,
-    repeat_cap: float = 4,
+    repeat_cap: float | Mapping[str, float] = REPEAT_CAP,
     seed: int,
-) -> Draws:
-    """Turn weights and a budget into copies of documents.
+) -> list[Draws]:
+    """Turn strategies and budgets into copies of documents.
 
-    - Neither weights nor budget: every document once.
-    - A budget alone: natural shares (each domain's share of the tokens), scaled to the budget.
-    - Weights alone: the largest budget that repeats nothing, so that the scarcest domain is read
-      once and the others in proportion.
-    - Both: as asked. A domain may be repeated up to `repeat_cap` times (default 4, after
-      Muennighoff et al. 2023, "Scaling Data-Constrained Language Models").
-
-    The realised tokens of a domain differ from the asked ones by at most half of the longest
-    document. Weights need not sum to one; a weight of 0 leaves a domain out.
+    The size that is drawn of a domain differs from what was asked by at most half of the longest
+    document.
 
     Args:
-        domain_codes: int [n], index into `domains`.
-        tokens: int64 [n], length of each document, bos and eos included.
-        doc_ids: `binary(16)` array of n ids.
+        documents: of the training split.
+        phases: in the order of training.
         domains: the names.
-        weights: name -> weight; must name every domain that has tokens.
-        budget_tokens: tokens of the whole mixture.
-        repeat_cap: epochs of a domain, at most; 1 or more.
+        repeat_cap: the most epochs of a domain, and (rounded up) copies of a document, over all
+            phases; or domain -> cap, `*` for all others.
         seed: the recipe's seed.
 
     Raises:
-        InputError: unknown, missing, negative or all-zero weights; a weight on a domain that has
-            no tokens; a budget that is not positive, or needs more than `repeat_cap` epochs (the
-            message gives the largest budget that does not, and the domain that limits it).
+        InputError: see `shares.ask`; a repeat cap below 1 or of an unknown domain.
     """
-    codes = np.asarray(domain_codes, dtype=np.int64)
-    lengths = np.asarray(tokens, dtype=np.int64)
-    assert len(codes) == len(lengths) == len(doc_ids), "one code, length and id per document"
-    assert len(lengths) == 0 or int(lengths.min()) >= 0, "lengths cannot be negative"
-    documents = np.bincount(codes, minlength=len(domains))
-    available = _sums(codes, lengths, len(domains))
-    if budget_tokens is not None and budget_tokens <= 0:
-        raise InputError(f"the budget must be a positive number of tokens, got {budget_tokens}")
-    if not repeat_cap >= 1 or math.isinf(repeat_cap):
-        raise InputError(f"repeat_cap counts epochs and must be 1 or more, got {repeat_cap}")
-    if budget_tokens is not None and not sum(available):
-        raise InputError(
-            f"the mixture asks for {budget_tokens:,} tokens, but no document was kept; "
-            "see the verdicts for the reasons"
-        )
-    shares = available if weights is None else _shares(weights, domains, available)
-    asked = _asked(shares, domains, available, budget_tokens, weights is None, repeat_cap)
-    copies = _copies(codes, lengths, doc_ids, available, asked, seed)
-    realised = _sums(codes, lengths * copies, len(domains))
-    drawn = np.bincount(codes[copies > 0], minlength=len(domains))
-    table = _table(domains, documents, drawn, available, shares, asked, realised)
-    return Draws(copies=copies, table=table)
+    codes = np.asarray(documents.codes, dtype=np.int64)
+    n = len(codes)
+    assert n == len(documents.tokens) == len(documents.doc_ids), "one code, length, id per document"
+    assert n == 0 or int(documents.tokens.min()) >= 0, "lengths cannot be negative"
+    caps = [_cap_of(repeat_cap, name) for name in domains]
+    for phase in phases:
+        _check_known(phase.curves, domains)
+    if isinstance(repeat_cap, Mapping):
+        _check_known(repeat_cap, domains)
+    hashes = keyed_hash(documents.doc_ids, seed, _PURPOSE)
+    order = keyed_order(documents.doc_ids, seed, _PURPOSE)
+    in_domain = order[np.argsort(codes[order], kind="stable")]
+    stops = np.cumsum(np.bincount(codes, minlength=len(domains)))
+    groups = np.split(in_domain, stops[:-1]) if len(domains) else []
+    used = np.zeros(n, dtype=np.int64)
+    drawn = []
+    for phase in phases:
+        sizes = documents.sizes(phase.strategy.unit)
+        factors = np.ones(n)
+        if phase.copies:
+            assert documents.alike is not None, "copies by duplicates need their number"
+            factors = steps(documents.alike, phase.copies)
+        members = [
+            _members(documents, phase, name, rows, sizes, hashes, factors, used, cap)
+            for name, rows, cap in zip(domains, groups, caps, strict=True)
+        ]
+        try:
+            found = _draw(documents, phase, domains, groups, members)
+        except InputError as error:
+            if len(phases) == 1:
+                raise
+            raise InputError(f"phase {phase.name!r}: {error}") from None
+        used += found.copies
+        drawn.append(found)
+    return drawn
 
 
-def _sums(codes: np.ndarray, values: np.ndarray, num_domains: int) -> list[int]:
-    """Integer sums per domain (np.bincount with weights would count in floats)."""
-    sums = np.zeros(num_domains, dtype=np.int64)
-    np.add.at(sums, codes, values)
-    return [int(value) for value in sums]
+def _cap_of(repeat_cap: float | Mapping[str, float], name: str) -> float:
+    if isinstance(repeat_cap, Mapping):
+        cap = repeat_cap.get(name, repeat_cap.get(OTHERS, REPEAT_CAP))
+    else:
+        cap = repeat_cap
+    if not cap >= 1 or math.isinf(cap):
+        raise InputError(f"repeat_cap counts epochs and must be 1 or more, got {cap}")
+    return float(cap)
 
 
-def _shares(
-    weights: Mapping[str, float], domains: Sequence[str], available: list[int]
-) -> list[int]:
-    """Weights as exact integer shares, in the order of `domains`."""
-    unknown = sorted(set(weights) - set(domains))
-    if unknown:
-        names = ", ".join(map(repr, unknown))
-        raise InputError(
-            f"mix.weights names {names}, the domains are: {', '.join(sorted(domains))}."
-            f"{did_you_mean(unknown[0], domains)}"
-        )
-    bad = [name for name, value in weights.items() if not 0 <= value < math.inf]
-    if bad:
-        raise InputError(
-            f"mix.weights of {bad[0]!r} is {weights[bad[0]]}; a weight is a finite number >= 0"
-        )
-    empty = [d for d, n in zip(domains, available, strict=True) if not n and weights.get(d)]
-    if empty:
-        names = ", ".join(map(repr, empty))
-        raise InputError(
-            f"mix.weights asks for {names}, of which no token was kept; "
-            "look at its verdicts, or set its weight to 0"
-        )
-    missing = [d for d, n in zip(domains, available, strict=True) if n and d not in weights]
-    if missing:
-        names = ", ".join(map(repr, missing))
-        raise InputError(
-            f"mix.weights says nothing about {names}; give each a weight, 0 leaves a domain out"
-        )
-    exact = [Fraction(weights.get(domain, 0)) for domain in domains]
-    if not any(exact):
-        raise InputError("mix.weights are all 0; at least one domain needs a positive weight")
-    common = math.lcm(*(value.denominator for value in exact))
-    return [int(value * common) for value in exact]
+def _check_known(named: Mapping[str, Any], domains: Sequence[str]) -> None:
+    for name in named:
+        if name not in domains and name != OTHERS:
+            raise InputError(f"mix: {one_of('domain', name, domains)}")
 
 
-def _asked(
-    shares: list[int],
-    domains: Sequence[str],
-    available: list[int],
-    budget_tokens: int | None,
-    natural: bool,
-    repeat_cap: float,
-) -> list[int]:
-    """Tokens asked of each domain, or a refusal."""
-    if budget_tokens is None and natural:
-        return available
-    once, _ = _largest_budget(shares, available, Fraction(1))
-    if budget_tokens is None:
-        return apportion(once, shares)
-    most, scarcest = _largest_budget(shares, available, Fraction(repeat_cap))
-    if budget_tokens > most:
-        where = "of all the text" if natural else f"of {domains[scarcest]!r}"
-        raise InputError(
-            f"a budget of {budget_tokens:,} tokens needs more than {repeat_cap:g} epochs {where}; "
-            f"the largest feasible budget is {most:,} tokens. "
-            "Lower the budget or that weight, add text, or raise repeat_cap"
-        )
-    return apportion(budget_tokens, shares)
-
-
-def _largest_budget(shares: list[int], available: list[int], epochs: Fraction) -> tuple[int, int]:
-    """The largest budget within some epochs of every domain, and the domain that sets it."""
-    whole = sum(shares)
-    return min(
-        (math.floor(epochs * have * whole / share), i)
-        for i, (share, have) in enumerate(zip(shares, available, strict=True))
-        if share
+def _members(
+    documents: Documents,
+    phase: Phase,
+    name: str,
+    rows: np.ndarray,
+    sizes: np.ndarray,
+    hashes: np.ndarray,
+    factors: np.ndarray,
+    used: np.ndarray,
+    cap: float,
+) -> Members:
+    """Return one domain's queue, as a phase finds it."""
+    mine = factors[rows]
+    limits = np.where(mine > 0, cap, 0.0)
+    path, buckets = None, np.empty(0, dtype=np.int64)
+    curve = phase.curves.get(name, phase.curves.get(OTHERS))
+    if curve is not None:
+        path = rates(curve, cap)
+        buckets = buckets_of(curve, places(documents.qualities[curve.by][rows], sizes[rows]))
+        limits = np.minimum(cap, path.rates[-1][buckets] * mine)
+    return Members(
+        sizes=sizes[rows],
+        hashes=hashes[rows],
+        factors=mine,
+        limits=limits,
+        used=used[rows],
+        cap=cap,
+        path=path,
+        buckets=buckets,
     )
 
 
-def _copies(
-    codes: np.ndarray,
-    lengths: np.ndarray,
-    doc_ids: Any,
-    available: list[int],
-    asked: list[int],
-    seed: int,
-) -> np.ndarray:
-    """Copies of every document, int32 [n]."""
-    copies = np.zeros(len(codes), dtype=np.int32)
-    order = keyed_order(doc_ids, seed, _PURPOSE)
-    in_domain = order[np.argsort(codes[order], kind="stable")]
-    stops = np.cumsum(np.bincount(codes, minlength=len(available)))
-    for i, (have, want) in enumerate(zip(available, asked, strict=True)):
-        members = in_domain[(stops[i - 1] if i else 0) : stops[i]]
-        if want == have:  # also keeps the empty documents of a domain that is read once
-            copies[members] = 1
-        elif have:
-            copies[members] = want // have
-            copies[members[: nearest_prefix(lengths[members], want % have)]] += 1
-    return copies
-
-
-def _table(
+def _draw(
+    documents: Documents,
+    phase: Phase,
     domains: Sequence[str],
-    documents: np.ndarray,
-    drawn: np.ndarray,
-    available: list[int],
-    shares: list[int],
-    asked: list[int],
-    realised: list[int],
-) -> pl.DataFrame:
-    """One row per domain; the only floats of a mixture, each from two integers."""
-    whole, total = max(sum(shares), 1), max(sum(realised), 1)
-    columns = {
-        "domain": list(domains),
-        "documents": documents,
-        "drawn_documents": drawn,
-        "available_tokens": available,
-        "asked_share": [share / whole for share in shares],
-        "asked_tokens": asked,
-        "realised_tokens": realised,
-        "realised_share": [tokens / total for tokens in realised],
-        "epochs": [n / have if have else None for n, have in zip(realised, available, strict=True)],
+    groups: Sequence[np.ndarray],
+    members: Sequence[Members],
+) -> Draws:
+    """Draw one phase."""
+    strategy = phase.strategy
+    known = Domains(
+        names=domains,
+        available=[int(m.sizes.sum()) for m in members],
+        sizes=[factor_size(m) for m in members],
+        capacities=[capacity(m) for m in members],
+    )
+    asked = ask(known, strategy)
+    # Nothing is asked but the factors themselves: no cut, also documents without a token are read.
+    as_they_are = strategy.kind == "natural" and strategy.budget is None and not strategy.epochs
+    copies = np.zeros(len(documents.tokens), dtype=np.int64)
+    rows = []
+    for i, (mine, own) in enumerate(zip(groups, members, strict=True)):
+        if as_they_are and own.path is None:
+            copies[mine], rate = once(own), 1.0
+        else:
+            copies[mine], rate = cut(own, asked[i])
+        rows.append(_row(domains[i], known, i, asked[i], copies[mine], own, rate))
+        tokens = documents.tokens[mine]
+        rows[-1]["available_tokens"] = int(tokens.sum())
+        rows[-1]["realised_tokens"] = int((tokens * copies[mine]).sum())
+        rows[-1]["asked_tokens"] = asked[i] if strategy.unit == "tokens" else None
+    assert int(copies.max(initial=0)) <= _MOST_COPIES, "copies fit in 32 bits"
+    for column in ("asked", "realised"):
+        whole = max(sum(row[column] for row in rows), 1)
+        for row in rows:
+            row[f"{column}_share"] = row[column] / whole
+    return Draws(copies=copies.astype(np.int32), rows=rows)
+
+
+def _row(
+    name: str, known: Domains, i: int, asked: int, copies: np.ndarray, members: Members, rate: float
+) -> dict[str, Any]:
+    """Return one row of a phase's table, in the budget's unit."""
+    realised = int((copies * members.sizes).sum())
+    available = known.available[i]
+    capped_documents, capped = over_limit(members, rate)
+    curve = None if members.path is None else members.path.rates_at(rate).round(6).tolist()
+    return {
+        "domain": name,
+        "documents": len(members),
+        "drawn_documents": int((copies > 0).sum()),
+        "available": available,
+        "asked": asked,
+        "realised": realised,
+        "epochs": realised / available if available else None,
+        "factor_size": known.sizes[i],
+        "capacity": known.capacities[i],
+        "capped_documents": capped_documents,
+        "capped": capped,
+        "curve": curve,
     }
-    types = {name: pl.Int64() for name in columns if name.endswith(("documents", "tokens"))}
-    floats = {name: pl.Float64() for name in ("asked_share", "realised_share", "epochs")}
-    return pl.DataFrame(columns, schema_overrides={"domain": pl.String(), **types, **floats})

@@ -24,9 +24,11 @@ __all__ = [
     "OWN",
     "OnNull",
     "Rule",
+    "Value",
     "by_source",
     "margin",
     "parse_rule",
+    "parse_value",
     "reason",
 ]
 
@@ -121,18 +123,7 @@ def parse_rule(
     if on_null not in get_args(OnNull):
         near = did_you_mean(str(on_null), get_args(OnNull))
         raise InputError(f"{label}: on_null is {on_null!r}; choices are keep, drop, refuse.{near}")
-    tree = _parse(label, sql)
-    reads = tuple(sorted(_columns_of(tree)))
-    for column in reads:
-        if column not in columns:
-            raise InputError(_unknown_column(label, column, columns))
-    kinds = {column: column_kind(columns[column]) for column in reads}
-    try:
-        node = compile_tree(tree, kinds)
-    except NotAllowedError as error:
-        raise InputError(f"{label} {_window(sql) or error}: {sql!r}") from None
-    except RecursionError:
-        raise InputError(f"{label} is nested too deeply; split it into several rules") from None
+    node, reads = _compiled(label, sql, columns)
     if node.kind != "boolean":
         hint = "; write a comparison, such as `num_words >= 50`"
         raise InputError(f"{label} gives a {node.kind}, not true or false: {sql!r}{hint}")
@@ -148,6 +139,43 @@ def parse_rule(
         preset=preset,
         distance=node.margin,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Value:
+    """An expression that gives each document a value.
+
+    Attributes:
+        sql: as written.
+        kind: integer, float, string or boolean.
+        reads: the columns it reads, sorted.
+        expression: the compiled row-wise expression.
+    """
+
+    sql: str
+    kind: str
+    reads: tuple[str, ...]
+    expression: pl.Expr = field(compare=False, repr=False)
+
+
+def parse_value(label: str, sql: str, columns: Mapping[str, Any]) -> Value:
+    """Parse, check and compile an expression of any kind, as `parse_rule` does a predicate.
+
+    Args:
+        label: what the message of an error begins with, such as `mix.domains`.
+        sql: a row-wise SQL expression that reads a column at least.
+        columns: column name -> polars type of everything it may read.
+
+    Raises:
+        InputError: as `parse_rule`; or it is always null.
+    """
+    node, reads = _compiled(label, sql, columns)
+    if node.kind in ("null", "other"):
+        raise InputError(f"{label} gives no number, string or truth value: {sql!r}")
+    if not reads:
+        raise InputError(f"{label} reads no signal, so it is the same for all documents: {sql!r}")
+    _dry_run(label, node, {column: columns[column] for column in reads})
+    return Value(sql=sql, kind=node.kind, reads=reads, expression=node.expr)
 
 
 def margin(rule: Rule, frame: pl.DataFrame) -> pl.Series:
@@ -175,6 +203,22 @@ def by_source(rule: Rule, frame: pl.DataFrame, what: Callable[[Rule], pl.Expr]) 
     column = frame.select(found.alias("found")).to_series()
     # A literal has one row, whatever the frame's height.
     return column if len(column) == frame.height else column.new_from_index(0, frame.height)
+
+
+def _compiled(label: str, sql: Any, columns: Mapping[str, Any]) -> tuple[Node, tuple[str, ...]]:
+    """Return the compiled SQL and the columns it reads, sorted."""
+    tree = _parse(label, sql)
+    reads = tuple(sorted(_columns_of(tree)))
+    for column in reads:
+        if column not in columns:
+            raise InputError(_unknown_column(label, column, columns))
+    kinds = {column: column_kind(columns[column]) for column in reads}
+    try:
+        return compile_tree(tree, kinds), reads
+    except NotAllowedError as error:
+        raise InputError(f"{label} {_window(sql) or error}: {sql!r}") from None
+    except RecursionError:
+        raise InputError(f"{label} is nested too deeply; split it into several rules") from None
 
 
 def _parse(label: str, sql: Any) -> Any:
@@ -242,5 +286,5 @@ def _dry_run(label: str, node: Node, types: Mapping[str, Any]) -> None:
                 first_line = str(error).splitlines()[0][:200]
                 raise InputError(f"{label} cannot be evaluated: {first_line}") from None
             assert len(result) == frame.height, f"{label} is not row-wise"
-            expected = pl.Boolean() if output is node.expr else pl.Float64()
-            assert result.dtype == expected, f"{label} gives {result.dtype}"
+            expected = node.kind if output is node.expr else "float"
+            assert column_kind(result.dtype) == expected, f"{label} gives {result.dtype}"

@@ -9,6 +9,7 @@ shard and in any order, and `merge`: integers that add up, so no split changes a
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from curate.signals.base import Family, Signal
@@ -65,6 +66,8 @@ class Maker:
         fit: how the artefact is fitted, None where it is not.
         files: settings -> files of the recipe that the artefact is read from.
         load: (settings, contents of the files) -> the artefact, None where there is none.
+        adopt: (settings, path) -> the artefact, memory-mapped from the one file that
+            `settings["path"]` names, which may be larger than memory.
         code: settings -> digest of code outside the house that measures, "" where there is none.
     """
 
@@ -77,4 +80,5 @@ class Maker:
     fit: Fit | None = None
     files: Callable[[Settings], Sequence[str]] | None = None
     load: Callable[[Settings, Sequence[bytes]], Any] | None = None
+    adopt: Callable[[Settings, Path], Any] | None = None
     code: Callable[[Settings], str] | None = None

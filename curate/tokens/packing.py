@@ -1,20 +1,18 @@
-"""The pack plan: documents laid end to end and cut into rows of equal length, nothing lost.
+"""The pack plan: which pieces of which documents make up each row; nothing is lost in silence.
 
-The copies of a document lie in different layers, and every layer starts a new row, so no row holds
-a document twice. Inside a layer the documents follow a keyed order and fill rows to the brim; one
-that does not fit goes on in the next row. Only the last row of a layer may be short: that is all
-the waste there is. Held-out splits are packed by the same function with one copy of each document.
+Rows hold `row_tokens` tokens in one of four layouts (`curate.tokens.layouts`); no row holds two
+copies of a document. Held-out splits are packed by the same function with one copy of each.
 
 >>> import pyarrow as pa
->>> ids = pa.array([bytes([i]) * 16 for i in range(2)], pa.binary(16))
+>>> ids = pa.array([bytes([i]) * 16 for i in range(3)], pa.binary(16))
 >>> plan = pack(
-...     np.array([5, 6]), np.array([1, 1]), ids, shard=np.array([0, 0]),
-...     document=np.array([0, 1]), source=np.array([0, 0]), row_tokens=8, seed=7,
+...     np.array([5, 12, 4]), np.array([1, 1, 1]), ids, shard=np.array([0, 0, 0]),
+...     document=np.array([0, 1, 2]), source=np.array([0, 0, 0]), row_tokens=9, seed=7,
 ... )
->>> [sum(span["length"] for span in row["spans"]) for row in plan.to_pylist()]
-[8, 3]
->>> pack_stats(plan, 8).waste_tokens
-5
+>>> sorted(sorted((s["document"], s["length"]) for s in row["spans"]) for row in plan.to_pylist())
+[[(0, 5), (2, 4)], [(1, 3)], [(1, 9)]]
+>>> pack_stats(plan, 9).waste_tokens
+6
 """
 
 from dataclasses import dataclass
@@ -24,9 +22,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.corpus.errors import InputError
+from curate.corpus.errors import InputError, one_of
 from curate.corpus.schema import SPAN, schema_of
-from curate.mixture.keyed import keyed_order
+from curate.tokens.layouts import LAYOUTS, Spans, lay
 
 __all__ = ["PackStats", "pack", "pack_stats"]
 
@@ -40,12 +38,14 @@ class PackStats:
         spans: pieces of documents.
         tokens: sum of the spans' lengths, every copy counted.
         waste_tokens: rows * row_tokens - tokens, the padding a trainer would need.
+        continued: spans that go on with a document from an earlier row.
     """
 
     rows: int
     spans: int
     tokens: int
     waste_tokens: int
+    continued: int
 
 
 def pack(
@@ -58,6 +58,7 @@ def pack(
     source: np.ndarray,
     row_tokens: int,
     seed: int,
+    layout: str = "packed",
 ) -> Any:
     """Pack the documents of one group of shards.
 
@@ -72,84 +73,49 @@ def pack(
         source: int16 [n], code of its source.
         row_tokens: length of a row, 1 or more.
         seed: the recipe's seed.
+        layout: packed, stream, padded or document.
 
     Returns:
         A `plan` table: one row per training row, `spans` in order.
 
     Raises:
-        InputError: `row_tokens` below 1.
+        InputError: `row_tokens` below 1, or an unknown layout.
     """
     if row_tokens < 1:
         raise InputError(f"pack.row_tokens must be 1 or more, got {row_tokens}")
     lengths = np.asarray(lengths, dtype=np.int64)
+    if layout not in LAYOUTS:
+        raise InputError(one_of("pack.layout", layout, LAYOUTS))
     columns = (shard, document, source)
     assert all(len(column) == len(lengths) for column in (copies, doc_ids, *columns))
     assert len(lengths) == 0 or int(lengths.min()) >= 0, "lengths cannot be negative"
-    remaining = np.flatnonzero((np.asarray(copies) > 0) & (lengths > 0))
-    layers: list[tuple[np.ndarray, ...]] = []
-    num_rows = layer = 0
-    while len(remaining):
-        ids = doc_ids.take(pa.array(remaining))
-        members = remaining[keyed_order(ids, seed, f"pack:{layer}")]
-        which, row, start, length = _cut(lengths[members], row_tokens)
-        layers.append((members[which], row + num_rows, start, length))
-        num_rows += int(row[-1]) + 1
-        layer += 1
-        remaining = remaining[np.asarray(copies)[remaining] > layer]
-    return _plan(layers, num_rows, columns)
+    spans = lay(layout, lengths, copies, doc_ids, row_tokens=row_tokens, seed=seed)
+    return _plan(spans, columns)
 
 
-def _cut(lengths: np.ndarray, row_tokens: int) -> tuple[np.ndarray, ...]:
-    """Cut documents that lie end to end at every multiple of `row_tokens`.
-
-    Args:
-        lengths: int64 [n], in order, all positive.
-        row_tokens: where to cut.
-
-    Returns:
-        Per span: index of its document, row, first token inside the document, tokens.
-    """
-    stops = np.cumsum(lengths)
-    starts = stops - lengths
-    first_row = starts // row_tokens
-    num_spans = (stops - 1) // row_tokens - first_row + 1
-    which = np.repeat(np.arange(len(lengths)), num_spans)
-    piece = np.arange(len(which)) - np.repeat(np.cumsum(num_spans) - num_spans, num_spans)
-    row = first_row[which] + piece
-    start = np.maximum(starts[which], row * row_tokens)
-    length = np.minimum(stops[which], (row + 1) * row_tokens) - start
-    return which, row, start - starts[which], length
-
-
-def _plan(
-    layers: list[tuple[np.ndarray, ...]], num_rows: int, columns: tuple[np.ndarray, ...]
-) -> Any:
+def _plan(spans: Spans, columns: tuple[np.ndarray, ...]) -> Any:
     """Assemble the Arrow table."""
-    if layers:
-        which, row, start, length = (np.concatenate(part) for part in zip(*layers, strict=True))
-    else:
-        which = row = start = length = np.empty(0, dtype=np.int64)
     shard, document, source = columns
     values = {
-        "shard": np.asarray(shard, dtype=np.int32)[which],
-        "document": np.asarray(document, dtype=np.int32)[which],
-        "start": start,
-        "length": length,
-        "source": np.asarray(source, dtype=np.int16)[which],
+        "shard": np.asarray(shard, dtype=np.int32)[spans.which],
+        "document": np.asarray(document, dtype=np.int32)[spans.which],
+        "start": spans.start,
+        "length": spans.length,
+        "source": np.asarray(source, dtype=np.int16)[spans.which],
     }
     fields = list(SPAN)
     arrays = [pa.array(values[field.name]).cast(field.type) for field in fields]
-    spans = pa.StructArray.from_arrays(arrays, fields=fields)
-    offsets = np.zeros(num_rows + 1, dtype=np.int64)
-    np.cumsum(np.bincount(row, minlength=num_rows), out=offsets[1:])
+    items = pa.StructArray.from_arrays(arrays, fields=fields)
+    offsets = np.zeros(int(spans.row.max(initial=-1)) + 2, dtype=np.int64)
+    np.cumsum(np.bincount(spans.row), out=offsets[1:])
     schema = schema_of("plan")
     kind = schema.field("spans").type
-    rows = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), spans, type=kind)
+    rows = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), items, type=kind)
     return pa.table([rows], schema=schema)
 
 
 def pack_stats(plan: Any, row_tokens: int) -> PackStats:
-    """Count the rows, spans, tokens and waste of a plan."""
+    """Count the rows, spans, tokens, waste and continuations of a plan."""
     spans = pc.list_flatten(plan.column("spans"))
     lengths = pc.struct_field(spans, "length").cast(pa.int64())
     tokens = int(pc.sum(lengths, min_count=0).as_py())
@@ -158,4 +124,5 @@ def pack_stats(plan: Any, row_tokens: int) -> PackStats:
         spans=len(spans),
         tokens=tokens,
         waste_tokens=plan.num_rows * row_tokens - tokens,
+        continued=int(pc.sum(pc.greater(pc.struct_field(spans, "start"), 0), min_count=0).as_py()),
     )

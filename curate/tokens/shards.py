@@ -62,7 +62,17 @@ def token_table(
 
 
 def token_lengths(table: Any) -> np.ndarray:
-    """Return int64 [n]: the tokens of every document of a token table, also of a slice."""
+    """Return int64 [n]: the tokens of every document of a token table, also of a slice.
+
+    A table of something else than text has no `tokens` but an int64 column `units` (patches,
+    frames, pairs): these are its lengths.
+
+    >>> token_lengths(pa.table({"units": pa.array([3, 5], pa.int64())})).tolist()
+    [3, 5]
+    """
+    if "tokens" not in table.column_names:
+        assert "units" in table.column_names, f"no tokens and no units in {table.column_names}"
+        return np.asarray(table.column("units").to_numpy(), dtype=np.int64)
     column: Any = table.column("tokens")
     chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
     lengths = [np.diff(chunk.offsets.to_numpy(zero_copy_only=False)) for chunk in chunks]

@@ -1,13 +1,12 @@
-"""Text to token ids and back, byte for byte, with special ids that no text can produce.
+"""A tokenizer: trained here, anybody's `tokenizer.json`, or plain bytes.
 
 A trained tokenizer is byte-level BPE (GPT-2's alphabet and word split, no prefix space), so every
-text survives a round trip. The special tokens have the first ids; text that spells one, such as
-`<|eos|>`, is encoded like any other text. An encoded document is `[bos] + ids + [eos]`.
+text survives a round trip; the plain one gives a byte an id. The special tokens have the first
+ids, and text that spells one, such as `<|eos|>`, is text like any other. `curate.tokens.encoding`
+encodes documents with it.
 """
 
-import itertools
 import json
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
 
 from curate.corpus.errors import InputError
 from curate.mixture.keyed import apportion, keyed_order, nearest_prefix
@@ -23,8 +21,9 @@ from curate.mixture.keyed import apportion, keyed_order, nearest_prefix
 __all__ = [
     "SPECIALS",
     "TextTokenizer",
+    "byte_letters",
+    "byte_tokenizer",
     "decode",
-    "encode",
     "load_tokenizer",
     "sample_for_training",
     "token_bytes",
@@ -46,10 +45,8 @@ _KNOWN = {
     "fim_middle": ("<|fim_middle|>", "<fim_middle>"),
     "fim_suffix": ("<|fim_suffix|>", "<fim_suffix>"),
 }
-_PIECE_CHARS = 1 << 20
-_CUT = re.compile(r"[A-Za-z] (?=[A-Za-z])")
-_BATCH_BYTES = 4 << 20
-_BATCH_DOCS = 4096
+# GPT-2's alphabet: the bytes that stand for themselves; the others are U+0100 and up, in order.
+_PRINTABLE = (*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100))
 
 
 @dataclass(frozen=True)
@@ -57,15 +54,17 @@ class TextTokenizer:
     """A loaded `tokenizer.json`.
 
     Attributes:
-        model: the `tokenizers.Tokenizer`; it does not recognise specials in text, cuts nothing
-            and pads nothing, whatever the file says.
+        model: the `tokenizers.Tokenizer`; it does not recognise specials in text, cuts, pads and
+            drops nothing, whatever the file says.
         specials: name -> id; `bos`, `eos` and `pad` always, the others where the file has them.
         vocab_size: highest id + 1.
+        data: the file as it was read, its boundaries marked as special.
     """
 
     model: Any
     specials: dict[str, int]
     vocab_size: int
+    data: dict[str, Any]
 
     @cached_property
     def dtype(self) -> np.dtype[Any]:
@@ -107,6 +106,34 @@ def train_bpe(texts: Iterable[str], *, vocab_size: int, min_frequency: int = 2) 
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
     )
     model.train_from_iterator(iter(texts), trainer)
+    return str(model.to_str()).encode()
+
+
+def byte_letters() -> list[str]:
+    """Return the character that stands for each byte in GPT-2's alphabet.
+
+    >>> letters = byte_letters()
+    >>> letters[65], letters[0], letters[32]
+    ('A', '\u0100', '\u0120')
+    """
+    others = sorted(set(range(256)) - set(_PRINTABLE))
+    letters = {b: chr(b) for b in _PRINTABLE} | {b: chr(256 + i) for i, b in enumerate(others)}
+    return [letters[byte] for byte in range(256)]
+
+
+def byte_tokenizer() -> bytes:
+    """Return a `tokenizer.json` whose ids are the bytes of the text, behind the 25 specials.
+
+    >>> load_tokenizer(byte_tokenizer()).model.encode("Aa").ids == [25 + 65, 25 + 97]
+    True
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    vocab = {name: i for i, name in enumerate((*SPECIALS, *byte_letters()))}
+    model = Tokenizer(models.BPE(vocab=vocab, merges=[]))
+    model.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    model.decoder = decoders.ByteLevel()
+    model.add_special_tokens(list(SPECIALS))
     return str(model.to_str()).encode()
 
 
@@ -169,6 +196,8 @@ def load_tokenizer(
         for token in data.get("added_tokens", []):
             # Only what is marked as special can be told from text that spells it.
             token["special"] |= token["content"] in {n for names in _KNOWN.values() for n in names}
+        if data["model"].get("dropout"):
+            data["model"]["dropout"] = None  # ids by chance, in training only
         model = Tokenizer.from_str(json.dumps(data))
     except OSError as error:
         raise InputError(f"{where} cannot be read: {error.strerror}") from error
@@ -180,7 +209,7 @@ def load_tokenizer(
     found = _find_specials(model, dict(specials or {}), where)
     vocab_size = max(model.get_vocab(with_added_tokens=True).values()) + 1
     _refuse_spellable(model, found, where)
-    return TextTokenizer(model=model, specials=found, vocab_size=vocab_size)
+    return TextTokenizer(model=model, specials=found, vocab_size=vocab_size, data=data)
 
 
 def _find_specials(model: Any, named: dict[str, str], where: str) -> dict[str, int]:
@@ -197,7 +226,7 @@ def _find_specials(model: Any, named: dict[str, str], where: str) -> dict[str, i
     if "eos" not in found:
         raise InputError(
             f"{where} has no end-of-document token: none of {', '.join(_KNOWN['eos'])}; "
-            "name the one it uses as `eos`"
+            "name the one it uses as `eos` (in a recipe under `tokenize.tokenizer.specials`)"
         )
     found.setdefault("bos", found["eos"])
     found.setdefault("pad", found["eos"])
@@ -206,79 +235,13 @@ def _find_specials(model: Any, named: dict[str, str], where: str) -> dict[str, i
 
 def _refuse_spellable(model: Any, specials: dict[str, int], where: str) -> None:
     """A special id that plain text can produce would be a forged document boundary."""
-    for name in ("bos", "eos", "pad"):
-        text = model.id_to_token(specials[name])
-        if specials[name] in model.encode(text, add_special_tokens=False).ids:
+    for name, special in specials.items():
+        text = model.id_to_token(special)
+        if special in model.encode(text, add_special_tokens=False).ids:
             raise InputError(
                 f"{where} turns the plain text {text!r} into its {name} token; "
                 "mark that token as special in its added_tokens"
             )
-
-
-def encode(tokenizer: TextTokenizer, texts: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Encode documents as `[bos] + ids + [eos]`.
-
-    Args:
-        tokenizer: from `load_tokenizer`.
-        texts: string or large_string array of n texts without nulls, or a chunked one.
-
-    Returns:
-        ids (uint16 or uint32, see `TextTokenizer.dtype`) [total] and int64 offsets [n + 1].
-    """
-    assert texts.null_count == 0, "a document has a text"
-    encode_batch = getattr(tokenizer.model, "encode_batch_fast", tokenizer.model.encode_batch)
-    bos, eos = tokenizer.specials["bos"], tokenizer.specials["eos"]
-    parts: list[np.ndarray] = []
-    lengths = np.empty(len(texts), dtype=np.int64)
-    for start, stop in _batches(pc.binary_length(texts).to_numpy(zero_copy_only=False)):
-        documents = texts.slice(start, stop - start).to_pylist()
-        if len(documents) == 1 and len(documents[0]) > _PIECE_CHARS and _cuts_at_spaces(tokenizer):
-            arrays = [np.array([bos], dtype=tokenizer.dtype)]
-            for piece in _pieces(documents[0]):
-                ids = encode_batch([piece], add_special_tokens=False)[0].ids
-                arrays.append(np.array(ids, dtype=tokenizer.dtype))
-            arrays.append(np.array([eos], dtype=tokenizer.dtype))
-            lengths[start] = sum(map(len, arrays))
-            parts += arrays
-            continue
-        for i, encoding in enumerate(encode_batch(documents, add_special_tokens=False), start):
-            ids = encoding.ids
-            lengths[i] = len(ids) + 2
-            parts.append(np.array([bos, *ids, eos], dtype=tokenizer.dtype))
-    offsets = np.zeros(len(texts) + 1, dtype=np.int64)
-    np.cumsum(lengths, out=offsets[1:])
-    return (np.concatenate(parts) if parts else np.empty(0, tokenizer.dtype)), offsets
-
-
-def _cuts_at_spaces(tokenizer: TextTokenizer) -> bool:
-    """Whether a space between letters always begins a new word, as with GPT-2's regex."""
-    data = json.loads(tokenizer.model.to_str())
-    before = data["pre_tokenizer"] or {}
-    plain = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
-    return data["normalizer"] is None and all(before.get(k) == v for k, v in plain.items())
-
-
-def _pieces(text: str) -> list[str]:
-    """Cut a giant text before spaces between letters: a byte costs the library 200."""
-    cuts = [0]
-    while found := _CUT.search(text, cuts[-1] + _PIECE_CHARS):
-        cuts.append(found.start() + 1)
-    return [text[a:b] for a, b in itertools.pairwise([*cuts, len(text)])]
-
-
-def _batches(num_bytes: np.ndarray) -> list[tuple[int, int]]:
-    """Cut documents into runs of a few MB, so that the library's own objects stay small."""
-    if not len(num_bytes):
-        return []
-    by_bytes = np.cumsum(num_bytes, dtype=np.int64) // _BATCH_BYTES
-    by_docs = np.arange(len(num_bytes)) // _BATCH_DOCS
-    giant = num_bytes > _PIECE_CHARS  # stands alone, so that it can be cut
-    new = (
-        np.flatnonzero((np.diff(by_bytes) > 0) | (np.diff(by_docs) > 0) | giant[1:] | giant[:-1])
-        + 1
-    )
-    edges = [0, *new.tolist(), len(num_bytes)]
-    return list(itertools.pairwise(edges))
 
 
 def decode(tokenizer: TextTokenizer, ids: np.ndarray) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 from curate.corpus.errors import InputError
 from curate.corpus.identity import canonical_json, fingerprint
 from curate.corpus.shard import Shard, iter_batches, read_shard
+from curate.corpus.storage import sha256_of
 from curate.readers.base import InputFile, Slice
 from curate.readers.discover import expand, open_stream
 from curate.readers.registry import reader_for
@@ -47,6 +48,8 @@ def unit_code(unit: Unit, *modules: str) -> str:
 def artefact_of(context: Context, unit: Unit, documents: Sequence[Shard]) -> Parts | None:
     """Return the part that holds a unit's artefact, None where it has none."""
     maker = makers()[unit.maker]
+    if maker.adopt is not None:
+        return _adopted(context, unit)
     contents = file_contents(context.recipe.base, unit)
     if contents is not None:
         key = part_key(
@@ -57,6 +60,38 @@ def artefact_of(context: Context, unit: Unit, documents: Sequence[Shard]) -> Par
         )
         return loaded
     return _fitted(context, unit, documents) if maker.fit is not None else None
+
+
+def _adopted(context: Context, unit: Unit) -> Parts:
+    """Return the part that holds a copy of a large file, named by its content."""
+    path = Path(context.recipe.base) / unit.settings["path"]
+    digest = _digest(unit, path)
+    key = part_key(unit_code(unit, __name__), _key_of(unit), digest)
+    job = PartJob(key, adopt_file, (unit, str(path.absolute()), digest))
+    (adopted,) = run_parts(context, "measure", "load", [job])
+    return adopted
+
+
+def _digest(unit: Unit, path: Path) -> str:
+    try:
+        with path.open("rb") as stream:
+            return sha256_of(stream)
+    except OSError as error:
+        told = f"cannot read {unit.settings['path']}: {error.strerror}"
+        raise InputError(f"measure: {unit.label}: {told}") from None
+
+
+def adopt_file(workspace: Workspace, unit: Unit, path: str, digest: str) -> Parts:
+    """Job: copy a file of the recipe into the store, mapped and not read as a whole.
+
+    Raises:
+        InputError: it is not what it was when the run began.
+    """
+    adopt = makers()[unit.maker].adopt
+    assert adopt is not None, "only such makers come here"
+    if _digest(unit, Path(path)) != digest:
+        raise InputError(f"measure: {unit.label}: {path} changed while the run began; run it again")
+    return _written(workspace, adopt(unit.settings, Path(path)), kind="arrow")
 
 
 def file_contents(base: str, unit: Unit) -> tuple[bytes, ...] | None:
@@ -95,9 +130,9 @@ def load_artefact(workspace: Workspace, unit: Unit, contents: Sequence[bytes]) -
     return _written(workspace, load(unit.settings, contents))
 
 
-def _written(workspace: Workspace, table: Any) -> Parts:
+def _written(workspace: Workspace, table: Any, kind: str = "parquet") -> Parts:
     facts = (table.schema.metadata or {}).get(FACTS)
-    with workspace.writer("artefact", table.schema) as writer:
+    with workspace.writer("artefact", table.schema, kind=kind) as writer:
         writer.write(table)
         written = writer.commit()
     return Parts({"artefact": [written]}, {}, {"facts": json.loads(facts) if facts else {}})

@@ -44,11 +44,12 @@ def earlier_versions(context: Context, case: str) -> HeldOut:
             judges = [tuple(pair) for pair in made.info["held_out"]]
             return _of(context, case, judges)
     judges = []
+    withdrawn = store.withdrawn(context.recipe.name)  # a purge took their texts
     while version is not None:
         pair = (version.manifests["clean"], version.manifests["judge"])
-        if pair not in judges:
+        if pair not in judges and version.number not in withdrawn:
             judges.append(pair)
-        version = store.find(f"{version.name}@{version.parent}") if version.parent else None
+        version = store.version(version.name, version.parent) if version.parent else None
     return _of(context, case, judges)
 
 

@@ -31,9 +31,11 @@ from pipelines.passes.base import (
     tables_of,
 )
 from pipelines.passes.canaries import run_canaries
+from pipelines.passes.forgotten import FORGOTTEN, forgotten_evidence, read_named
 from pipelines.passes.splits import draw_splits
 from pipelines.passes.tainted import contaminated, marked, to_drop, wanted
 from pipelines.passes.twins import Survival, joined_labels, read_twins, survive
+from pipelines.passes.whatif import count_what_if
 from pipelines.recipe import Recipe
 from pipelines.store import Store
 
@@ -89,6 +91,7 @@ def run(context: Context) -> Manifest:
         "crowds": manifests["deduplicate"].tables["crowds"],
         "shingles": manifests["deduplicate"].tables["shingles"],
         "contamination": manifests["decontaminate"].tables["contamination"],
+        "forgotten": forgotten_evidence(context),
     }
     case = part_key(
         code, settings, *(f"{name}:{s.sha256}" for name in sorted(evidence) for s in evidence[name])
@@ -100,7 +103,7 @@ def run(context: Context) -> Manifest:
         (evidence, settings, asked, recipe.measure.asked, earlier),
     )
     (parts,) = run_parts(context, "judge", "verdicts", [job])
-    tables = tables_of([parts], "verdicts", "demanded")
+    tables = tables_of([parts], "verdicts", "demanded", "whatif")
     conserve(
         context.store.storage, "judge", manifests["clean"].tables["documents"], tables["verdicts"]
     )
@@ -143,7 +146,7 @@ def _earlier(store: Store, corpus: str, case: str) -> tuple[Shard, ...]:
             before[digest] = store.get_manifest("judge", digest).tables["verdicts"]
         if not version.parent:
             return tuple(shard for shards in before.values() for shard in shards)
-        version = store.find(f"{corpus}@{version.parent}")
+        version = store.version(corpus, version.parent)
 
 
 def judge_all(
@@ -172,13 +175,16 @@ def judge_all(
     standing = _all_true(passed, frame.height)
     for mask in dropping.values():
         standing &= ~mask
+    named = read_named(workspace, evidence["forgotten"], frame["doc_id"])
+    standing &= ~(named.gone | named.held)
     twins = read_twins(workspace, evidence["duplicates"], evidence["crowds"], frame)
     survival = survive(workspace, evidence, frame, standing, twins, settings)
     kept = standing & ~survival.exact & ~survival.near
     ids = frame["doc_id"]
     reasons = {name: ~passed[name].to_numpy() for name in passed.columns}
     reasons |= {f"contaminated:{name}": mask for name, mask in dropping.items()}
-    reasons |= {"duplicate:exact": survival.exact, "duplicate:near": survival.near}
+    reasons |= {"duplicate:exact": survival.exact, "duplicate:near": survival.near | named.held}
+    reasons |= {FORGOTTEN: named.gone} if evidence["forgotten"] else {}
     _guard_sources(frame["source"], survival.near & standing, settings["source_loss"])
     labels = joined_labels(twins.labels, ids, survival.demanded)
     cluster = ids.gather(labels)
@@ -190,7 +196,9 @@ def judge_all(
             "source": frame["source"],
             "kept": pl.Series(kept),
             "reasons": _reasons(reasons, frame.height),
-            "kept_id": _gather_or_null(pl.concat([ids, twins.outside]), survival.kept_by),
+            "kept_id": named.kept_ids(
+                _gather_or_null(pl.concat([ids, twins.outside]), survival.kept_by)
+            ),
             "cluster_id": cluster,
             "split": splits,
             "margins": _margins(rules, frame),
@@ -211,11 +219,13 @@ def judge_all(
         f"split:{name}": int((kept & (splits == name).to_numpy()).sum())
         for name in ("train", "validation", "test")
     }
+    whatif, dials = count_what_if(workspace, rules, frame, reasons)
     tables = {
         "verdicts": shards,
+        "whatif": whatif,
         "demanded": _write_demanded(workspace, pl.concat([ids, twins.outside]), survival),
     }
-    return Parts(tables, counts, {"kept": digests})
+    return Parts(tables, counts, {"kept": digests, "dials": dials})
 
 
 def _write_demanded(workspace: Workspace, ids: pl.Series, survival: Survival) -> list[Shard]:

@@ -67,6 +67,7 @@ def run(context: Context) -> Manifest:
     documents = cleaned.tables["documents"]
     groups = _groups(context, documents)
     columns = [_measured(context, group, documents) for group in groups]
+    imported = _tell_imported(context, groups, columns)
     parts = columns[0]
     if len(groups) > 1:
         shards = [
@@ -97,10 +98,26 @@ def run(context: Context) -> Manifest:
                     **(group.artefact.info["facts"] if group.artefact else {}),
                 }
                 for label, group in artefacts.items()
-            }
+            },
+            **imported,
         },
     )
     return finish(context, manifest, began)
+
+
+def _tell_imported(
+    context: Context, groups: Sequence[_Group], columns: Sequence[Sequence[Parts]]
+) -> dict[str, Any]:
+    """Say how many documents have numbers of another tool; a file of other ids would say none."""
+    matched = {
+        group.label: sum(part.counts["measured"] for part in parts)
+        for group, parts in zip(groups, columns, strict=True)
+        if group.unit is not None and group.unit.maker == "imported"
+    }
+    total = sum(part.counts["documents"] for part in columns[0])
+    for label, count in matched.items():
+        context.note("measure", f"{label}: {count:,} of {total:,} documents have numbers")
+    return {"imported": matched} if matched else {}
 
 
 def _groups(context: Context, documents: Sequence[Shard]) -> list[_Group]:

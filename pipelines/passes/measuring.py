@@ -1,9 +1,11 @@
 """The jobs of `measure`: one group of families over one shard of documents, and their joining."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from curate.corpus.errors import IntegrityError
 from curate.corpus.shard import Shard, iter_batches, read_shard
@@ -40,7 +42,16 @@ def measure_group(
         if tables:
             writer.write(pa.concat_tables(tables))
         written = writer.commit()
-    return Parts({"signals": [written]}, {"documents": written.rows})
+    counts = {"documents": written.rows}
+    if unit is not None:
+        counts["measured"] = sum(_num_measured(table) for table in tables)
+    return Parts({"signals": [written]}, counts)
+
+
+def _num_measured(table: Any) -> int:
+    """Count the documents that have any of a unit's signals."""
+    valid = [pc.is_valid(table[name]) for name in table.column_names if name not in _IDENTITY]
+    return int(pc.sum(functools.reduce(pc.or_, valid), min_count=0).as_py())
 
 
 def _families(

@@ -4,29 +4,40 @@ The tokenizer is a fitted artefact: trained once on a byte-weighted sample of th
 documents (never on a mixture), pinned, and used until a refit is asked for. A shard's key holds
 its documents, which of them are kept and the spans that are cut from them, so a changed threshold
 encodes only the shards it touches, and a new mixture none.
+
+A shard is encoded by the fastest encoder there is, and a thousandth of its documents once more by
+`tokenizers`. If any of their ids differ, `tokenizers` encodes the shard.
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.contamination.thresholds import enough
-from curate.corpus.errors import InputError, IntegrityError
+from curate.corpus.errors import InputError
 from curate.corpus.identity import canonical_json, fingerprint
 from curate.corpus.manifest import Manifest, conserve
-from curate.corpus.schema import SCHEMAS
-from curate.corpus.shard import Shard, iter_batches, read_shard
-from curate.corpus.storage import Storage
-from curate.tokens.cuts import cut_spans
+from curate.corpus.shard import Shard, read_shard
+from curate.kernels.buffers import text_buffers
+from curate.mixture.keyed import keyed_hash
+from curate.tokens.encoding import (
+    TOKENIZERS,
+    Encoder,
+    EncoderError,
+    batches,
+    encode,
+    encoder_of,
+    first_difference,
+    reference,
+)
 from curate.tokens.shards import token_schema, token_table
 from curate.tokens.tokenizer import (
-    encode,
+    byte_tokenizer,
     load_tokenizer,
     sample_for_training,
     token_bytes,
@@ -39,17 +50,26 @@ from pipelines.passes.base import (
     Parts,
     Workspace,
     add_counts,
-    check_text_hash,
     finish,
     part_key,
     run_parts,
     tables_of,
 )
+from pipelines.passes.cutting import (
+    all_cuts,
+    cut_batches,
+    cuts_asked,
+    cuts_content,
+    document_cuts,
+    shard_cuts,
+)
 from pipelines.sections import TokenizerSpec
 
 __all__ = ["cut_batches", "document_cuts", "encode_shard", "fit_tokenizer", "run", "shard_cuts"]
 
-_SPANS = pa.schema([SCHEMAS["cuts"].field(n) for n in ("doc_id", "text_hash", "start", "length")])
+_TOKEN_BYTES = pa.schema([pa.field("num_bytes", pa.int64(), nullable=False)])  # row n: id n
+_COMPARED = 1000  # one document of so many is encoded twice
+_BATCH_ROWS, _BATCH_BYTES = 4096, 16 << 20
 
 
 def run(context: Context) -> Manifest:
@@ -58,21 +78,27 @@ def run(context: Context) -> Manifest:
     cleaned, judged = context.manifests["clean"], context.manifests["judge"]
     code = code_digest(__name__)
     documents, verdicts = cleaned.tables["documents"], judged.tables["verdicts"]
-    cuts = _all_cuts(context, code, documents)
+    cuts = all_cuts(context, code, documents)
     tokenizer = _tokenizer(context, code, documents, verdicts, cuts)
     kept = judged.info["kept"]
     jobs = [
         PartJob(
-            part_key(code, {}, shard.sha256, digest, tokenizer["sha256"], *_content(cut)),
+            part_key(code, {}, shard.sha256, digest, *_identity(tokenizer), *cuts_content(cut)),
             encode_shard,
             (shard, verdict, tokenizer, cut),
         )
         for shard, verdict, digest, cut in zip(documents, verdicts, kept, cuts, strict=True)
     ]
+    before = context.executed
     parts = run_parts(context, "tokenize", "encode", jobs)
+    encoders = _encoders(parts)
+    if context.executed > before:
+        _tell(context, encoders, add_counts(parts))
     tables = tables_of(parts, "tokens")
+    if "num_bytes" in tokenizer:  # a pin of an older version does not tell
+        tables["token_bytes"] = (Shard.from_dict(tokenizer["num_bytes"]),)
     told = {}
-    if _cut_spans(context):
+    if cuts_asked(context):
         tables["cuts"] = tuple(shard for shard in cuts if shard is not None)
         told = {"cut_documents": [n for n, shard in enumerate(cuts) if shard is not None]}
     counts = add_counts(parts)
@@ -88,98 +114,49 @@ def run(context: Context) -> Manifest:
         info={
             "tokenizer": tokenizer,
             "sources": [source.name for source in context.recipe.sources],
+            "encoders": encoders,
             **told,
         },
     )
     return finish(context, manifest, began)
 
 
-def shard_cuts(manifest: Manifest, num_shards: int) -> list[Shard | None]:
-    """Return for each shard of documents what is cut from it, None where there is nothing.
-
-    `deduplicate` tells the repeated lines. Where contaminated spans are cut too, `tokenize` tells
-    both together.
-    """
-    cuts: list[Shard | None] = [None] * num_shards
-    found = manifest.tables.get("cuts", ())
-    for number, shard in zip(manifest.info.get("cut_documents", ()), found, strict=True):
-        cuts[number] = shard
-    return cuts
+def _encoders(parts: Sequence[Parts]) -> list[dict[str, Any]]:
+    """Return which encoders gave the parts their ids: name, version, parts, and why not faster."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for used in (part.info["encoder"] for part in parts):
+        # The reason is the first part's: it may name a document.
+        one = found.setdefault((used["name"], used["version"]), {**used, "parts": 0})
+        one["parts"] += 1
+    return [found[key] for key in sorted(found)]
 
 
-def document_cuts(
-    deduplicated: Manifest, tokenized: Manifest, num_shards: int
-) -> list[Shard | None]:
-    """Return for each shard of documents all that is cut from it: lines and contaminated spans."""
-    told = tokenized if "cut_documents" in tokenized.info else deduplicated
-    return shard_cuts(told, num_shards)
+def _tell(
+    context: Context, encoders: Sequence[Mapping[str, Any]], counts: Mapping[str, int]
+) -> None:
+    """Say what a person should know about the encoding."""
+    total = sum(used["parts"] for used in encoders)
+    for used in encoders:
+        if used["why"]:
+            which = "all parts" if used["parts"] == total else f"{used['parts']} of {total} parts"
+            told = f"encoded {which} with {used['name']}, which is slower: {used['why']}"
+            context.note("tokenize", told)
+    if counts.get("torn"):
+        told = (
+            f"documents encoded in pieces, being too long for one: {counts['torn']:,}; it may show "
+            "in the ids where the pieces meet"
+        )
+        context.note("tokenize", told)
 
 
-def _cut_spans(context: Context) -> dict[str, Any]:
-    """Return what says which contaminated spans are cut, empty where none are."""
-    settings = context.manifests["judge"].settings["contamination"]
-    names = sorted(name for name, action in settings["actions"].items() if action == "cut")
-    return {"thresholds": settings["thresholds"], "benchmarks": names} if names else {}
-
-
-def _all_cuts(context: Context, code: str, documents: Sequence[Shard]) -> list[Shard | None]:
-    """Return the repeated lines of each shard, or these and its contaminated spans in one list."""
-    lines = shard_cuts(context.manifests["deduplicate"], len(documents))
-    settings, matched = _cut_spans(context), context.manifests["decontaminate"]
-    if not settings or not matched.tables["contamination"]:
-        return lines
-    jobs = []
-    numbers = matched.info["contaminated"]
-    for number, found in zip(numbers, matched.tables["contamination"], strict=True):
-        line = lines[number]
-        key = part_key(code, settings, documents[number].sha256, found.sha256, *_content(line))
-        jobs.append(PartJob(key, merge_cuts, (documents[number], found, line, settings)))
-    parts = run_parts(context, "tokenize", "cuts", jobs)
-    for number, part in zip(numbers, parts, strict=True):
-        (merged,) = part.tables["cuts"]
-        lines[number] = merged if merged.rows else None
-    return lines
-
-
-def merge_cuts(
-    workspace: Workspace,
-    shard: Shard,
-    contamination: Shard,
-    lines: Shard | None,
-    settings: Mapping[str, Any],
-) -> Parts:
-    """Job: the spans that are cut from one shard's documents, ordered, without overlaps."""
-    storage = workspace.storage
-    rows = pl.DataFrame(pl.from_arrow(read_shard(storage, contamination)))
-    rows = rows.filter(
-        enough(rows, settings["thresholds"]) & rows["benchmark"].is_in(settings["benchmarks"])
-    )
-    spans = rows.select("doc_id", "text_hash", "spans").explode("spans").unnest("spans")
-    if lines is not None:
-        table = pl.DataFrame(pl.from_arrow(read_shard(storage, lines, spans.columns)))
-        spans = pl.concat([spans, table])
-    ids = pl.DataFrame(pl.from_arrow(read_shard(storage, shard, ["doc_id"])))
-    own = ids.with_row_index("row").with_columns(pl.col("row").cast(pl.Int64))
-    placed = spans.join(own, on="doc_id", how="left").sort("row", "start", "length")
-    assert not placed["row"].null_count(), "evidence belongs to its shard of documents"
-    stop = pl.col("start") + pl.col("length")
-    reach = stop.cum_max().shift(1).over("row")
-    whole = placed.with_columns(piece=(pl.col("start") > reach).fill_null(True).cum_sum())
-    merged = whole.group_by("row", "piece", maintain_order=True).agg(
-        pl.col("doc_id", "text_hash", "start").first(), length=stop.max() - pl.col("start").first()
-    )
-    with workspace.writer("cuts", _SPANS) as writer:
-        writer.write(merged.select(_SPANS.names).to_arrow().cast(_SPANS))
-        return Parts({"cuts": [writer.commit()]})
-
-
-def _content(*cuts: Shard | None) -> list[str]:
-    """Return what the cuts add to a part's key."""
-    return [f"cuts:{shard.sha256}" for shard in cuts if shard is not None]
+def _identity(tokenizer: Mapping[str, Any]) -> list[str]:
+    """Return what a tokenizer adds to a part's key."""
+    named = tokenizer.get("named")
+    return [tokenizer["sha256"], *([canonical_json(named).decode()] if named else [])]
 
 
 def _parents(cuts: Sequence[Shard | None], told: Mapping[str, Any]) -> list[str]:
-    more = [*(["deduplicate"] if _content(*cuts) else []), *(["decontaminate"] if told else [])]
+    more = [*(["deduplicate"] if cuts_content(*cuts) else []), *(["decontaminate"] if told else [])]
     return ["clean", *more, "judge"]
 
 
@@ -192,12 +169,12 @@ def _tokenizer(
 ) -> dict[str, Any]:
     """Return {path, sha256, vocab_size, specials} of the tokenizer in use."""
     spec = context.recipe.tokenize.tokenizer
-    if spec.path is not None:
-        data = read_tokenizer(spec, context.recipe.base)
-        key = part_key(code, "given", fingerprint(data))
-        (given,) = run_parts(
-            context, "tokenize", "load", [PartJob(key, publish_tokenizer, (data,))]
-        )
+    if spec.path is not None or spec.bytes:
+        data = byte_tokenizer() if spec.bytes else read_tokenizer(spec, context.recipe.base)
+        named = _named(spec)
+        key = part_key(code, {"given": named}, fingerprint(data))
+        job = PartJob(key, publish_tokenizer, (data, named))
+        (given,) = run_parts(context, "tokenize", "load", [job])
         return dict(given.info["tokenizer"])
     wanted = {
         "vocab_size": spec.vocab_size,
@@ -209,7 +186,7 @@ def _tokenizer(
     length = pins.length()
     if length and not context.refit:
         return dict(pins.read(length)["tokenizer"])
-    content = [*(shard.sha256 for shard in (*documents, *verdicts)), *_content(*cuts)]
+    content = [*(shard.sha256 for shard in (*documents, *verdicts)), *cuts_content(*cuts)]
     arguments = (documents, verdicts, wanted, cuts)
     job = PartJob(part_key(code, wanted, *content), fit_tokenizer, arguments)
     (fitted,) = run_parts(context, "tokenize", "fit", [job])
@@ -222,6 +199,10 @@ def _tokenizer(
     return tokenizer
 
 
+def _named(spec: TokenizerSpec) -> dict[str, str]:
+    return {str(name): text for name, text in (spec.specials or {}).items()}
+
+
 def read_tokenizer(spec: TokenizerSpec, base: str) -> bytes:
     """Read and check a given tokenizer.json."""
     assert spec.path is not None, "the recipe names a file"
@@ -232,13 +213,19 @@ def read_tokenizer(spec: TokenizerSpec, base: str) -> bytes:
         raise InputError(
             f"tokenize.tokenizer.path: cannot read {spec.path}: {error.strerror}"
         ) from None
-    load_tokenizer(data)
+    load_tokenizer(data, _named(spec))
     return data
 
 
-def publish_tokenizer(workspace: Workspace, data: bytes) -> Parts:
-    """Job: put a tokenizer.json into the store under its content's name."""
-    tokenizer = load_tokenizer(data)
+def publish_tokenizer(
+    workspace: Workspace, data: bytes, named: Mapping[str, str] | None = None
+) -> Parts:
+    """Job: put a tokenizer.json into the store, and the bytes of text that each id stands for."""
+    tokenizer = load_tokenizer(data, named)
+    sizes = token_bytes(tokenizer)
+    with workspace.writer("token_bytes", _TOKEN_BYTES, kind="arrow") as writer:
+        writer.write(pa.table([pa.array(sizes)], schema=_TOKEN_BYTES))
+        written = writer.commit()
     storage = workspace.storage
     path = storage.temporary(".json")
     path.write_bytes(data)
@@ -252,9 +239,11 @@ def publish_tokenizer(workspace: Workspace, data: bytes) -> Parts:
         "sha256": sha256,
         "vocab_size": tokenizer.vocab_size,
         "specials": dict(tokenizer.specials),
-        "token_bytes": fingerprint(token_bytes(tokenizer).astype("<i8").tobytes()),
+        "token_bytes": fingerprint(sizes.astype("<i8").tobytes()),
+        "num_bytes": written.to_dict(),
+        **({"named": dict(named)} if named else {}),
     }
-    return Parts(info={"tokenizer": facts})
+    return Parts({"token_bytes": [written]}, info={"tokenizer": facts})
 
 
 def fit_tokenizer(
@@ -302,37 +291,6 @@ def fit_tokenizer(
     return publish_tokenizer(workspace, train_bpe(texts(), vocab_size=wanted["vocab_size"]))
 
 
-def cut_batches(
-    storage: Storage, shard: Shard, cut: Shard | None, columns: list[str], max_rows: int = 4096
-) -> Iterator[Any]:
-    """Yield batches of a shard's documents, `text` without the spans to cut, and `columns`.
-
-    Raises:
-        IntegrityError: the spans were found in another revision of the texts, or in others.
-    """
-    if cut is None:
-        yield from iter_batches(storage, shard, [*columns, "text"], max_rows)
-        return
-    spans = read_shard(storage, cut, ["doc_id", "text_hash", "start", "length"]).combine_chunks()
-    ids = read_shard(storage, shard, ["doc_id"])["doc_id"].combine_chunks()
-    where = pc.index_in(spans["doc_id"].combine_chunks(), value_set=ids)
-    if where.null_count:
-        raise IntegrityError(f"{cut.path} cuts lines from documents that {shard.path} lacks")
-    rows = where.to_numpy().astype(np.int64)
-    hashes = spans["text_hash"].combine_chunks()
-    starts, lengths = spans["start"].to_numpy(), spans["length"].to_numpy()
-    position = low = 0
-    for batch in iter_batches(storage, shard, [*columns, "text_hash", "text"], max_rows):
-        high = int(np.searchsorted(rows, position + batch.num_rows))
-        here = rows[low:high] - position
-        found = batch.column("text_hash").take(pa.array(here))
-        check_text_hash("a cut", hashes.slice(low, high - low), found)
-        texts = cut_spans(batch.column("text"), here, starts[low:high], lengths[low:high])
-        position, low = position + batch.num_rows, high
-        arrays = [batch.column(name) for name in columns]
-        yield pa.record_batch([*arrays, texts], names=[*columns, "text"])
-
-
 def encode_shard(
     workspace: Workspace,
     shard: Shard,
@@ -341,45 +299,88 @@ def encode_shard(
     cut: Shard | None = None,
 ) -> Parts:
     """Job: encode one shard's kept documents."""
-    storage = workspace.storage
-    data = storage.read(tokenizer["path"])
+    data = workspace.storage.read(tokenizer["path"])
     assert data is not None, "a pinned tokenizer is in the store"
-    model = load_tokenizer(data)
-    judged = read_shard(storage, verdict, ["doc_id", "kept", "split"])
+    encoder = encoder_of(data, tuple(sorted(tokenizer.get("named", {}).items())))
+    try:
+        return _encode_shard(workspace, shard, verdict, encoder, cut)
+    except EncoderError as error:
+        slow = replace(reference(encoder.tokenizer), why=str(error))
+        return _encode_shard(workspace, shard, verdict, slow, cut)
+
+
+def _encode_shard(
+    workspace: Workspace, shard: Shard, verdict: Shard, encoder: Encoder, cut: Shard | None
+) -> Parts:
+    """Encode with one encoder.
+
+    Raises:
+        EncoderError: it gave up, or `tokenizers` gives other ids for a document.
+    """
+    judged = read_shard(workspace.storage, verdict, ["doc_id", "kept", "split"])
     kept = judged["kept"].combine_chunks()
     splits = judged["split"].combine_chunks()
-    position = tokens = num_bytes = 0
+    compared = _compared(judged["doc_id"].combine_chunks(), kept, encoder)
+    position = tokens = num_bytes = torn = 0
     kept_schema = pa.schema([pa.field("doc_id", pa.binary(16), nullable=False)])
     with (
-        workspace.writer("tokens", token_schema(model.dtype), kind="arrow") as writer,
+        workspace.writer("tokens", token_schema(encoder.tokenizer.dtype), kind="arrow") as writer,
         workspace.writer("kept", kept_schema) as ids,
     ):
         ids.write(judged.filter(kept).select(["doc_id"]))
-        for batch in cut_batches(storage, shard, cut, ["doc_id", "source"], max_rows=1024):
-            here = kept.slice(position, batch.num_rows)
-            rows = batch.filter(here)
-            split = splits.slice(position, batch.num_rows).filter(here)
+        for batch in cut_batches(
+            workspace.storage, shard, cut, ["doc_id", "source"], max_rows=_BATCH_ROWS
+        ):
+            here = slice(position, position + batch.num_rows)
             position += batch.num_rows
-            if not rows.num_rows:
-                continue
-            texts = rows.column("text")
-            values, offsets = encode(model, texts)
-            sizes = pc.binary_length(texts).to_numpy(zero_copy_only=False).astype(np.int64)
-            writer.write(
-                token_table(
-                    rows.column("doc_id"),
-                    rows.column("source"),
-                    split,
-                    sizes,
-                    values=values,
-                    offsets=offsets,
+            mask = kept[here]
+            whole = mask.true_count == batch.num_rows
+            rows = batch if whole else batch.filter(mask)
+            split = splits[here] if whole else splits[here].filter(mask)
+            chosen = compared[here][mask.to_numpy(zero_copy_only=False)]
+            for start, stop in batches(text_buffers(rows.column("text"))[1], _BATCH_BYTES):
+                some = rows.slice(start, stop - start)
+                texts = some.column("text")
+                encoded = encode(encoder, texts)
+                twice = np.flatnonzero(chosen[start:stop])
+                row = first_difference(encoder, texts, encoded, twice)
+                if row is not None:
+                    wrong = some.column("doc_id")[row].as_py().hex()
+                    raise EncoderError(
+                        f"{encoder.name} gives other ids than tokenizers for document {wrong}"
+                    )
+                sizes = np.diff(text_buffers(texts)[1])
+                writer.write(
+                    token_table(
+                        some.column("doc_id"),
+                        some.column("source"),
+                        split.slice(start, stop - start),
+                        sizes,
+                        values=encoded.values,
+                        offsets=encoded.offsets,
+                    )
                 )
-            )
-            tokens += len(values)
-            num_bytes += int(sizes.sum())
+                tokens += len(encoded.values)
+                num_bytes += int(sizes.sum())
+                torn += encoded.torn
         written = writer.commit()
         listed = ids.commit()
+    used = {"name": encoder.name, "version": encoder.version, "why": encoder.why}
+    counts = {"documents": written.rows, "tokens": tokens, "bytes": num_bytes, "torn": torn}
     return Parts(
         {"tokens": [written], "kept": [listed]},
-        {"documents": written.rows, "tokens": tokens, "bytes": num_bytes},
+        {**counts, "compared": int(compared.sum())},
+        {"encoder": used},
     )
+
+
+def _compared(doc_ids: Any, kept: Any, encoder: Encoder) -> np.ndarray:
+    """Choose kept documents to encode twice, by a hash: a thousandth, at least one; bool [n]."""
+    here = kept.to_numpy(zero_copy_only=False).astype(bool)
+    if encoder.name == TOKENIZERS or not here.any():
+        return np.zeros(len(here), dtype=bool)
+    hashes = keyed_hash(doc_ids, 0, "encoder")
+    mask = here & (hashes % np.uint64(_COMPARED) == 0)
+    if not mask.any():
+        mask[np.flatnonzero(here)[np.argmin(hashes[here])]] = True
+    return np.asarray(mask)

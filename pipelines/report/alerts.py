@@ -26,7 +26,16 @@ def alerts(facts: Facts, data: dict[str, Any]) -> list[dict[str, str]]:
     """
     found = [
         {"level": level, "section": section, "text": text}
-        for maker in (_input, _losses, _rules, _duplicates, _signals, _contamination, _mixture)
+        for maker in (
+            _safety,
+            _input,
+            _losses,
+            _rules,
+            _duplicates,
+            _signals,
+            _contamination,
+            _mixture,
+        )
         for level, section, text in maker(facts, data)
     ]
     return sorted(found, key=lambda alert: _LEVELS.index(alert["level"]))
@@ -39,6 +48,19 @@ def _names(names: list[str]) -> str:
     shown = ", ".join(visible(name) for name in names[:_NAMES_SHOWN])
     more = len(names) - _NAMES_SHOWN
     return f"{shown} and {more} more" if more > 0 else shown
+
+
+def _safety(facts: Facts, data: dict[str, Any]) -> Alerts:
+    found = data.get("safety")
+    if not found:
+        return
+    failed = [check["name"] for check in found["checks"] if not check["passed"]]
+    if failed:
+        yield "warning", "safe", f"Checks fail: {_names(failed)}."
+    bare = found["licenses"]["bare_documents"]
+    if bare:
+        share = percent(bare / data["corpus"]["kept"])
+        yield "notice", "licenses", f"{number(bare)} kept documents ({share}) state no licence."
 
 
 def _input(facts: Facts, data: dict[str, Any]) -> Alerts:
@@ -59,10 +81,6 @@ def _input(facts: Facts, data: dict[str, Any]) -> Alerts:
             f"{_records(top['quarantined'])} of {top['records']:,} ({share}) could not be read and "
             f"went to quarantine: {_names(reasons['reason'].to_list())}.",
         )
-    bare = sum(row["documents"] for row in top["licenses"]["rows"] if row["license"] is None)
-    if bare:
-        text = f"{number(bare)} kept documents ({percent(bare / top['kept'])}) state no licence."
-        yield "notice", "corpus", text
 
 
 def _records(count: int) -> str:

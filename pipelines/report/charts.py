@@ -8,7 +8,7 @@ from typing import Any
 
 from pipelines.report.text import number
 
-__all__ = ["histogram", "line", "pictures"]
+__all__ = ["dial", "histogram", "line", "pictures"]
 
 WIDTH, HEIGHT = 320.0, 96.0
 _LEFT, _RIGHT, _TOP = 4.0, 316.0, 14.0
@@ -34,6 +34,8 @@ def pictures(data: dict[str, Any]) -> dict[str, Any]:
         ],
         "jaccard": _jaccard(duplicates["jaccard"]),
         "s_curve": _curve(duplicates["near"]),
+        "lengths": _lengths(data["contents"]["lengths"]),
+        "dials": [dial(one) for one in data["what_if"]["dials"]],
     }
 
 
@@ -42,6 +44,12 @@ def _curve(near: dict[str, Any] | None) -> dict[str, Any] | None:
     if found is None:
         return None
     return line(found["points"], mark=found["threshold"], value=found["at_threshold"])
+
+
+def _lengths(found: dict[str, Any] | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    return histogram(found["edges"], found["counts"], None, marks=[], log=True)
 
 
 def _jaccard(found: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -109,6 +117,61 @@ def _marks(marks: list[float], x: Any) -> list[dict[str, Any]]:
             end = left[tick["anchor"]] + 2 * half
         placed.append(tick)
     return placed
+
+
+def dial(data: dict[str, Any]) -> dict[str, Any]:
+    """Return the histogram of a rule's threshold: one bar between two stops of its handle.
+
+    Bars are equally wide, so that a stop is where its handle stands; heights as in `histogram`. A
+    value on an edge goes to the side on which the nearest handle would have it.
+    """
+    edges, handles = data["edges"], data["handles"]
+    counts = [0] * (len(edges) - 1)
+    for row in data["cells"]:
+        for cell, documents in zip(row[::3], row[1::3], strict=True):
+            place = cell // 2
+            nearest = min(handles, key=lambda handle: abs(handle["edge"] - place))
+            right = cell % 2 and nearest["op"] in (">=", "<")
+            counts[max(0, min(len(counts) - 1, place if right else place - 1))] += documents
+    tallest = math.sqrt(max(counts)) or 1.0
+    steps = []
+    for i, count in enumerate(counts):
+        if count:
+            tall = max(2.0, 92 * math.sqrt(count) / tallest)
+            steps.append(f"M{i}.5 100V{100 - tall:.3g}")  # a bar is one thick stroke: half the text
+    last = len(edges) - 1
+    places = {">": 0, "<": last} | {h["op"][0]: h["edge"] for h in handles}
+    low, high = places[">"], places["<"]
+    return {
+        "bars": last,
+        "path": "".join(steps),
+        "low": low,
+        "span": max(high - low, 0.001),
+        "x": round(100 * low / last, 3),
+        "width": round(max(0.0, 100 * (high - low) / last), 3),
+        "lines": [round(100 * handle["edge"] / last, 3) for handle in handles],
+        "ticks": [
+            {
+                "x": round(100 * place / last, 3),
+                "label": number(edges[place]),
+                "anchor": "start" if place == 0 else "end" if place == last else "middle",
+            }
+            for place in _round_places(edges)
+        ],
+    }
+
+
+def _round_places(edges: list[float]) -> list[int]:
+    """Return the first and last edge and, between them, up to three round ones."""
+    last = len(edges) - 1
+    # An edge below zero is there for what stands on zero; as a value it would mislead.
+    chosen = {1 if edges[0] < 0 <= edges[1] and last > 1 else 0, last}
+    for goal in (0.25, 0.5, 0.75) if last >= 8 else ():
+        near = range(max(1, round(last * (goal - 0.07))), round(last * (goal + 0.07)) + 1)
+        chosen.add(
+            min(near, key=lambda i: (len(f"{edges[i]:g}".strip("0.")), abs(i - goal * last)))
+        )
+    return sorted(chosen)
 
 
 def _tick(at: float, value: float) -> dict[str, Any]:

@@ -1,28 +1,23 @@
 """From facts to a page: one HTML file that needs nothing else, and the same content as JSON.
 
-The page is a function of `Report.data` alone, holds no script and forbids everything but its own
-style sheet. Nothing in it depends on the clock or the machine, so a version has one report.
+The page is a function of `Report.data` alone, and forbids everything but its own style sheet and
+its one script, which adds up stored counts. Nothing in it depends on the clock or the machine, so a
+version has one report.
 """
 
-import base64
-import hashlib
 import json
 from dataclasses import dataclass
-from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curate.corpus.errors import InputError
 
 if TYPE_CHECKING:
-    import jinja2
-
     from pipelines.corpus import Corpus
 
 __all__ = ["Report", "build_report", "render", "summary", "write_report"]
 
-REPORT_FORMAT = 1
+REPORT_FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,8 +36,8 @@ class Report:
 def build_report(corpus: "Corpus") -> Report:
     """Return the report of a corpus version.
 
-    Aggregates come from columns (about 100 bytes a document in memory); of the texts only those of
-    at most 200 documents are read, and clipped.
+    Aggregates come from columns (about 1 kB a document in memory at the peak); of the texts only
+    those of at most 200 documents are read, and clipped.
     """
     data = _collect(corpus)
     return Report(data=data, html=render(data))
@@ -115,22 +110,29 @@ def summary(corpus: "Corpus") -> dict[str, Any]:
 def _collect(corpus: "Corpus") -> dict[str, Any]:
     from pipelines.report import composition, evidence, lineage, samples, sections
     from pipelines.report.alerts import alerts
+    from pipelines.report.contents import contents
     from pipelines.report.facts import load_facts
+    from pipelines.report.safety import safety
     from pipelines.report.signals import signals
     from pipelines.report.snippets import Snippets
+    from pipelines.report.whatif import what_if
     from pipelines.report.without import without
 
     facts, snippets = load_facts(corpus), Snippets(corpus)
+    contamination = evidence.contamination(facts, snippets)
     data: dict[str, Any] = {
         "format": REPORT_FORMAT,
         "corpus": sections.head(facts),
         "alerts": [],
+        "safety": safety(facts, contamination),
+        "contamination": contamination,
         "funnel": sections.funnel(facts),
         "sources": sections.sources(facts),
         "reasons": sections.reasons(facts),
+        "what_if": what_if(facts),
         "mixture": sections.mixture(facts),
+        "contents": contents(facts),
         "duplicates": evidence.duplicates(facts, snippets),
-        "contamination": evidence.contamination(facts, snippets),
         "signals": signals(facts),
         "composition": composition.composition(facts),
         "without": without(facts),
@@ -144,36 +146,19 @@ def _collect(corpus: "Corpus") -> dict[str, Any]:
     return data
 
 
-@cache
-def _environment() -> "jinja2.Environment":
-    import jinja2
-
-    from pipelines.report.text import FILTERS, visible
-
-    def finalize(value: Any) -> Any:
-        """Every string that is not markup already comes from data: no control may pass."""
-        return visible(value) if type(value) is str else value
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("pipelines.report", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=finalize,
-    )
-    environment.filters.update(FILTERS)
-    return environment
-
-
 def render(data: dict[str, Any]) -> str:
     """Return the page for a report's data."""
     from markupsafe import Markup
 
+    from pipelines.pages import inlined, render_page
     from pipelines.report.charts import pictures
+    from pipelines.report.whatif import pages_data
 
-    css = (resources.files("pipelines.report") / "templates" / "report.css").read_text("utf-8")
-    css = "\n" + css.strip() + "\n"
-    digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
-    page = _environment().get_template("report.html.j2")
-    return page.render(**data, pictures=pictures(data), css=Markup(css), css_sha256=digest) + "\n"
+    script, digest = inlined("whatif.js")
+    made = {
+        "pictures": pictures(data),
+        "what_if_json": Markup(pages_data(data["what_if"])),
+        "script": Markup(script),
+        "script_sha256": digest,
+    }
+    return render_page("report.html.j2", {**data, **made})

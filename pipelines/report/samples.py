@@ -12,12 +12,14 @@ import pyarrow as pa
 
 from curate.corpus.shard import Shard, read_shard
 from pipelines.report.facts import Facts
+from pipelines.report.signals import thresholds_of
 from pipelines.report.snippets import Snippets
 
-__all__ = ["samples"]
+__all__ = ["BESIDE", "samples"]
 
 _KEPT, _DROPPED = 16, 32
 _RULES_SHOWN, _PER_SIDE = 10, 2
+BESIDE = 6  # of each kind, in the first table
 _SAMPLE_BYTES, _EDGE_BYTES = 1100, 420
 _MARGINS_SHOWN = 12
 
@@ -26,13 +28,15 @@ def samples(facts: Facts, snippets: Snippets) -> dict[str, Any]:
     """Return the samples, with reasons, margins and text slots."""
     kept, dropped = _kept(facts), _dropped(facts)
     edges, verdicts = _scan(facts, {*kept, *dropped})
-    data: dict[str, Any] = {"kept": [], "dropped": [], "threshold": []}
+    data: dict[str, Any] = {"kept": [], "dropped": [], "nearly": _nearly(edges, snippets)}
+    data["threshold"] = []
     for name, ids in (("kept", kept), ("dropped", dropped)):
         for doc_id in ids:
             snippet = snippets.beginning(doc_id, _SAMPLE_BYTES)
             if snippet:
                 data[name].append({**verdicts[doc_id], "snippet": snippet})
-    for rule in edges:
+        data[name] = _varied(data[name])
+    for rule in edges[:_RULES_SHOWN]:
         sides = {
             side: [
                 {"source": row["source"], "margin": _short(row["margin"]), "snippet": snippet}
@@ -44,6 +48,42 @@ def samples(facts: Facts, snippets: Snippets) -> dict[str, Any]:
         if any(sides.values()):
             data["threshold"].append({"reason": rule["reason"], "keep": rule["keep"], **sides})
     return data
+
+
+def _varied(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows with some from all over their order first: those stand side by side."""
+    step = max(1, len(rows) // BESIDE)
+    first = rows[::step][:BESIDE]
+    return first + [row for i, row in enumerate(rows) if i % step or i // step >= BESIDE]
+
+
+def _nearly(edges: list[dict[str, Any]], snippets: Snippets) -> dict[str, list[dict[str, Any]]]:
+    """Return the documents nearest to a threshold on either side, over all rules.
+
+    Thresholds have different units, so a margin counts in shares of its rule's smallest one.
+    """
+    found: dict[str, list[dict[str, Any]]] = {}
+    for side in ("nearly_dropped", "nearly_kept"):
+        rows = []
+        for rule in edges:
+            unit = min(
+                (abs(t) for name in rule["reads"] for t in thresholds_of(rule["keep"], name) if t),
+                default=1.0,
+            )
+            for row in rule[side].iter_rows(named=True):
+                share = row["distance"] / unit
+                rows.append((share, row["key"], rule["reason"], row))
+        rows.sort(key=lambda one: one[:3])
+        seen: set[bytes] = set()
+        found[side] = []
+        for share, _, reason, row in rows:
+            if row["doc_id"] in seen or len(seen) >= BESIDE:
+                continue
+            seen.add(row["doc_id"])
+            if snippet := snippets.beginning(row["doc_id"], _EDGE_BYTES):
+                told = {"source": row["source"], "reason": reason, "share": _short(share)}
+                found[side].append({**told, "margin": _short(row["margin"]), "snippet": snippet})
+    return found
 
 
 def _key() -> pl.Expr:
@@ -98,11 +138,11 @@ def _scan(facts: Facts, wanted: set[bytes]) -> tuple[list[dict[str, Any]], dict[
                 merged = pl.concat([best[side], found]) if side in best else found
                 best[side] = merged.sort("distance", "key").head(_PER_SIDE)
     named = [
-        {"reason": rule["reason"], "keep": rule["keep"], **near[rule["reason"]]}
+        {**{name: rule[name] for name in ("reason", "keep", "reads")}, **near[rule["reason"]]}
         for rule in rules
         if near[rule["reason"]]
     ]
-    return named[:_RULES_SHOWN], verdicts
+    return named, verdicts
 
 
 def _verdicts(facts: Facts, shard: Shard) -> pl.DataFrame:

@@ -4,17 +4,17 @@ Everything is an integer that was counted, or an integer estimate whose key says
 left to the page.
 """
 
-import math
 from collections import defaultdict
 from typing import Any
 
 import polars as pl
 
+from pipelines.packing import num_rows
 from pipelines.report.facts import KINDS, Facts, kind_of
+from pipelines.report.mixture import effective_number, mixture
 
 __all__ = ["effective_number", "funnel", "head", "mixture", "reasons", "sources"]
 
-_MAX_LICENSES = 30
 _MAX_HEAT = 40  # rows and columns of the heat table
 
 
@@ -48,24 +48,8 @@ def head(facts: Facts) -> dict[str, Any]:
         "drawn_tokens": int(mixed["drawn_tokens"]),
         "vocabulary": corpus.manifest("tokenize").info["tokenizer"]["vocab_size"],
         "row_tokens": corpus.manifest("pack").settings["row_tokens"],
-        "rows": int(corpus.manifest("pack").counts.get("train_rows", 0)),
-        "licenses": _licenses(facts),
+        "rows": num_rows(corpus.manifest("pack")),
     }
-
-
-def _licenses(facts: Facts) -> dict[str, Any]:
-    """Return the kept documents and tokens by licence, most tokens first."""
-    rows = (
-        facts.documents.filter("kept")
-        .group_by("license")
-        .agg(
-            documents=pl.len(),
-            tokens=pl.col("tokens").sum(),
-            sources=pl.col("source").unique().sort(),
-        )
-        .sort(["tokens", "license"], descending=[True, False], nulls_last=True)
-    )
-    return {"count": rows.height, "rows": rows.head(_MAX_LICENSES).to_dicts()}
 
 
 def funnel(facts: Facts) -> dict[str, Any]:
@@ -110,7 +94,7 @@ def funnel(facts: Facts) -> dict[str, Any]:
 
 def _once(facts: Facts) -> int:
     """Tokens of the drawn documents, each counted once."""
-    draws = facts.corpus.table("draws").filter(pl.col("copies") > 0)
+    draws = facts.corpus.table("draws").filter(pl.col("copies") > 0).unique("doc_id")
     return int(draws.select(pl.col("tokens").sum()).collect().item())
 
 
@@ -143,12 +127,12 @@ def sources(facts: Facts) -> dict[str, Any]:
         pl.col("tokens").median().alias("median"),
         where=pl.col("kept"),
     )
-    licenses = facts.by_source(pl.col("license").n_unique().alias("count"))
+    drawn = _drawn(facts)
     rows: list[dict[str, Any]] = []
     for name in facts.sources:
         mine, left = every.get(name, {}), kept.get(name, {})
         dropped = {kind: lost[kind].get(name, {}).get("documents", 0) for kind in KINDS}
-        estimate = sum(lost[kind].get(name, {}).get("tokens_estimate", 0) for kind in KINDS)
+        went = {kind: lost[kind].get(name, {}).get("tokens_estimate", 0) for kind in KINDS}
         tokens = int(left.get("tokens", 0))
         rows.append(
             {
@@ -160,17 +144,34 @@ def sources(facts: Facts) -> dict[str, Any]:
                 "bytes": int(mine.get("num_bytes", 0)),
                 "kept_bytes": int(left.get("num_bytes", 0)),
                 "tokens": tokens,
-                "lost_tokens_estimate": estimate,
+                "lost_tokens_estimate": sum(went.values()),
+                "dropped_tokens_estimate": went,
                 "median_tokens": None if not left else float(left["median"]),
-                "licenses": int(licenses.get(name, {}).get("count", 0)),
+                "drawn": drawn.get(name, (0, 0))[0],
+                "drawn_tokens": drawn.get(name, (0, 0))[1],
             }
         )
-    summed = ("documents", "quarantined", "kept", "bytes", "kept_bytes", "tokens")
+    summed = ["documents", "quarantined", "kept", "bytes", "kept_bytes", "tokens", "drawn"]
+    summed += ["drawn_tokens", "lost_tokens_estimate"]
     total: dict[str, Any] = {key: sum(row[key] for row in rows) for key in summed}
-    total["lost_tokens_estimate"] = sum(row["lost_tokens_estimate"] for row in rows)
-    total["dropped"] = {kind: sum(row["dropped"][kind] for row in rows) for kind in KINDS}
+    for key in ("dropped", "dropped_tokens_estimate"):
+        total[key] = {kind: sum(row[key][kind] for row in rows) for kind in KINDS}
     total["median_tokens"] = facts.documents.filter("kept")["tokens"].median()
     return {"rows": rows, "total": total, "kinds": [k for k in KINDS if k != "other"]}
+
+
+def _drawn(facts: Facts) -> dict[str, tuple[int, int]]:
+    """Return source -> documents drawn, and tokens drawn with their copies."""
+    draws = facts.corpus.table("draws", hex_ids=False).filter(pl.col("copies") > 0)
+    rows = (
+        draws.select("doc_id", read=pl.col("copies").cast(pl.Int64) * pl.col("tokens"))
+        .collect()
+        .join(facts.documents.select("doc_id", "source"), on="doc_id")
+        .group_by("source")
+        .agg(pl.col("doc_id").n_unique(), pl.col("read").sum())
+        .rows()
+    )
+    return {source: (documents, tokens) for source, documents, tokens in rows}
 
 
 def reasons(facts: Facts) -> dict[str, Any]:
@@ -283,33 +284,4 @@ def _heat(facts: Facts, rows: list[dict[str, Any]], heat: Any) -> dict[str, Any]
         ],
         "hidden_sources": len(names) - len(shown),
         "hidden_reasons": max(0, len(fired) - _MAX_HEAT),
-    }
-
-
-def effective_number(shares: list[float]) -> float:
-    """Return exp(entropy): how many equal sources would be as diverse (Hill number of order 1).
-
-    >>> effective_number([0.5, 0.5, 0.0]), effective_number([])
-    (2.0, 0.0)
-    """
-    whole = math.fsum(shares)
-    if not whole:
-        return 0.0
-    entropy = -math.fsum(s / whole * math.log(s / whole) for s in shares if s > 0)
-    return round(math.exp(entropy), 6)
-
-
-def mixture(facts: Facts) -> dict[str, Any]:
-    """Return the asked and the realised mixture by domain."""
-    manifest = facts.corpus.manifest("mix")
-    rows = [dict(row) for row in manifest.info["domains"]]
-    asked = manifest.settings["mix"]
-    return {
-        "budget_tokens": manifest.settings["budget_tokens"],
-        "weights": asked["weights"],
-        "repeat_cap": asked["repeat_cap"],
-        "rows": rows,
-        "drawn_tokens": int(manifest.counts["drawn_tokens"]),
-        "effective_asked": effective_number([row["asked_share"] for row in rows]),
-        "effective_realised": effective_number([row["realised_share"] for row in rows]),
     }

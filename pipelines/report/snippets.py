@@ -61,7 +61,7 @@ class Snippets:
 
     def _read(self, parquet: Any, here: np.ndarray) -> None:
         """Read the row groups that hold a wanted row."""
-        first = 0
+        first, gone = 0, self._corpus.forgotten()
         for group in range(parquet.num_row_groups):
             rows = parquet.metadata.row_group(group).num_rows
             mask = here[first : first + rows]
@@ -70,7 +70,7 @@ class Snippets:
                 continue
             table = parquet.read_row_group(group, ["doc_id", "text", "path", "position", "license"])
             for row in table.filter(pa.array(mask)).to_pylist():  # at most 200 in all
-                self._answer(row)
+                self._answer(row | ({"text": ""} if row["doc_id"] in gone else {}))
 
     def _answer(self, row: dict[str, Any]) -> None:
         data: bytes | None = None

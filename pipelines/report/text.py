@@ -17,6 +17,8 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from curate.rules.dials import written
+
 __all__ = ["FILTERS", "clip", "number", "percent", "si", "size", "visible"]
 
 # Controls but tab and newline, bidirectional and other format characters, line separators,
@@ -116,4 +118,5 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "size": size,
     "soft": _soft,
     "marked": _marked,
+    "sql": written,
 }

@@ -2,6 +2,7 @@
 
 import hashlib
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,8 +11,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from curate.corpus.errors import InputError
-from curate.mixture.draws import Draws, plan_draws
+from curate.mixture.draws import Documents, Draws, Phase, plan_draws
 from curate.mixture.keyed import apportion, keyed_hash, keyed_order, nearest_prefix
+from curate.mixture.shares import Strategy
 
 DOMAINS = ["books", "crawl", "tickets"]
 
@@ -21,10 +23,25 @@ def ids_of(numbers: list[int]) -> pa.Array:
     return pa.array(made, pa.binary(16))
 
 
-def draw(codes: list[int], tokens: list[int], *, names: list[str] = DOMAINS, **knobs) -> Draws:
-    knobs = {"seed": 7, **knobs}
+def draw(codes: list[int], tokens: list[int], *, names: list[str] = DOMAINS, **knobs: Any) -> Draws:
     ids = knobs.pop("ids", ids_of(list(range(len(codes)))))
-    return plan_draws(np.array(codes, int), np.array(tokens, int), ids, domains=names, **knobs)
+    cap, seed = knobs.pop("repeat_cap", 4), knobs.pop("seed", 7)
+    documents = Documents(
+        codes=np.array(codes, int),
+        tokens=np.array(tokens, int),
+        doc_ids=ids,
+        **{key: knobs.pop(key) for key in ("num_bytes", "alike", "qualities") if key in knobs},
+    )
+    phase = {key: knobs.pop(key) for key in ("copies", "curves") if key in knobs}
+    if "weights" in knobs:
+        knobs["kind"] = "weights"
+    phases = [Phase(strategy=Strategy(**knobs), **phase)]
+    (draws,) = plan_draws(documents, phases, domains=names, repeat_cap=cap, seed=seed)
+    return draws
+
+
+def column(draws: Draws, name: str) -> list[Any]:
+    return [row[name] for row in draws.rows]
 
 
 @st.composite
@@ -45,17 +62,16 @@ def test_asked_and_realised_tokens_differ_by_less_than_a_document(
     assume(sum(values) > 0)
     weights = dict(zip(DOMAINS, values, strict=True))
     try:
-        draws = draw(codes, tokens, weights=weights, budget_tokens=budget, repeat_cap=cap)
+        draws = draw(codes, tokens, weights=weights, budget=budget, repeat_cap=cap)
     except InputError as error:
         most = int(str(error).split("budget is ")[1].split(" ")[0].replace(",", ""))
         assert most < budget
         if most:
-            draw(codes, tokens, weights=weights, budget_tokens=most, repeat_cap=cap)
+            draw(codes, tokens, weights=weights, budget=most, repeat_cap=cap)
         return
-    table = draws.table
-    assert table["asked_tokens"].sum() == budget
+    assert sum(row["asked_tokens"] for row in draws.rows) == budget
     whole = sum(map(Fraction, values))
-    for code, row in enumerate(table.iter_rows(named=True)):
+    for code, row in enumerate(draws.rows):
         mine = [i for i, c in enumerate(codes) if c == code]
         realised = sum(int(draws.copies[i]) * tokens[i] for i in mine)
         assert row["available_tokens"] == sum(tokens[i] for i in mine)
@@ -82,7 +98,7 @@ def test_another_weight_only_moves_each_domains_cut(
             codes,
             tokens,
             weights=dict(zip(DOMAINS, mixture, strict=True)),
-            budget_tokens=budget,
+            budget=budget,
             repeat_cap=10**9,
         ).copies
         for mixture in (values, changed)
@@ -98,7 +114,7 @@ def test_a_new_source_leaves_the_others_draws_alone(
 ) -> None:
     codes, tokens = corpus
     weights = dict.fromkeys(DOMAINS, 1.0)
-    before = draw(codes, tokens, weights=weights, budget_tokens=3 * budget, repeat_cap=10**6)
+    before = draw(codes, tokens, weights=weights, budget=3 * budget, repeat_cap=10**6)
     n = len(codes)
     new = ids_of([1000, 1001])
     after = draw(
@@ -107,7 +123,7 @@ def test_a_new_source_leaves_the_others_draws_alone(
         names=[*DOMAINS, "mail"],
         ids=pa.concat_arrays([new.slice(0, 1), ids_of(list(range(n))), new.slice(1)]),
         weights={**weights, "mail": 1.0},
-        budget_tokens=4 * budget,
+        budget=4 * budget,
         repeat_cap=10**6,
     )
     assert np.array_equal(after.copies[1:-1], before.copies)
@@ -118,47 +134,47 @@ def test_the_order_of_documents_does_not_matter(corpus, random) -> None:
     codes, tokens = corpus
     order = list(range(len(codes)))
     random.shuffle(order)
-    straight = draw(codes, tokens, budget_tokens=max(sum(tokens) // 2, 1))
+    straight = draw(codes, tokens, budget=max(sum(tokens) // 2, 1))
     shuffled = draw(
         [codes[i] for i in order],
         [tokens[i] for i in order],
         ids=ids_of(order),
-        budget_tokens=max(sum(tokens) // 2, 1),
+        budget=max(sum(tokens) // 2, 1),
     )
     assert np.array_equal(shuffled.copies, straight.copies[order])
-    assert shuffled.table.equals(straight.table)
+    assert shuffled.rows == straight.rows
 
 
 def test_without_weights_and_budget_every_document_is_read_once() -> None:
     draws = draw([0, 1, 1], [10, 0, 5])
     assert draws.copies.tolist() == [1, 1, 1]
     assert draws.copies.dtype == np.int32
-    assert draws.table["epochs"].to_list() == [1.0, 1.0, None]
-    assert draws.table["asked_share"].to_list() == [10 / 15, 5 / 15, 0.0]
+    assert column(draws, "epochs") == [1.0, 1.0, None]
+    assert column(draws, "asked_share") == [10 / 15, 5 / 15, 0.0]
 
 
 def test_a_budget_without_weights_keeps_natural_shares() -> None:
-    draws = draw([0] * 30 + [1] * 10, [10] * 40, budget_tokens=800)
+    draws = draw([0] * 30 + [1] * 10, [10] * 40, budget=800)
     assert draws.copies.tolist() == [2] * 40
-    assert draws.table["asked_tokens"].to_list() == [600, 200, 0]
+    assert column(draws, "asked_tokens") == [600, 200, 0]
 
 
 def test_weights_without_a_budget_repeat_nothing_and_read_the_scarcest_once() -> None:
     weights = {"books": 3, "crawl": 1, "tickets": 0}
     draws = draw([0] * 30 + [1] * 90 + [2], [10] * 121, weights=weights)
-    assert draws.table["asked_tokens"].to_list() == [300, 100, 0]
+    assert column(draws, "asked_tokens") == [300, 100, 0]
     assert draws.copies.max() == 1
     assert draws.copies[:30].all()
 
 
 def test_the_cut_is_the_nearest_one() -> None:
     for budget, drawn in ((1, 0), (5, 0), (6, 1), (14, 1), (16, 2), (25, 2), (26, 3)):
-        assert draw([0] * 9, [10] * 9, budget_tokens=budget).copies.sum() == drawn
+        assert draw([0] * 9, [10] * 9, budget=budget).copies.sum() == drawn
 
 
 def test_the_seed_changes_who_is_drawn_and_the_same_seed_does_not() -> None:
     corpus = ([0] * 200, [10] * 200)
-    first, same, other = (draw(*corpus, budget_tokens=1000, seed=s).copies for s in (1, 1, 2))
+    first, same, other = (draw(*corpus, budget=1000, seed=s).copies for s in (1, 1, 2))
     assert np.array_equal(first, same)
     assert not np.array_equal(first, other)
 
@@ -176,28 +192,28 @@ def test_the_seed_changes_who_is_drawn_and_the_same_seed_does_not() -> None:
 )
 def test_weights_that_make_no_sense_are_refused(weights: dict[str, float], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        draw([0, 1], [10, 10], weights=weights, budget_tokens=10)
+        draw([0, 1], [10, 10], weights=weights, budget=10)
 
 
 def test_an_impossible_mixture_is_refused_with_the_largest_feasible_one() -> None:
     corpus = ([0, 1], [100, 1000])
     weights = {"books": 0.5, "crawl": 0.5}
     with pytest.raises(InputError, match=r"4 epochs of 'books'; .* budget is 800 tokens"):
-        draw(*corpus, weights=weights, budget_tokens=801)
-    assert draw(*corpus, weights=weights, budget_tokens=800).copies[0] == 4
+        draw(*corpus, weights=weights, budget=801)
+    assert draw(*corpus, weights=weights, budget=800).copies[0] == 4
     with pytest.raises(InputError, match=r"epochs of all the text; .* is 4,400 tokens"):
-        draw(*corpus, budget_tokens=4401)
-    for knobs in ({"budget_tokens": 0}, {"repeat_cap": 0.5}, {"repeat_cap": float("nan")}):
+        draw(*corpus, budget=4401)
+    for knobs in ({"budget": 0}, {"repeat_cap": 0.5}, {"repeat_cap": float("nan")}):
         with pytest.raises(InputError):
             draw(*corpus, **knobs)
     with pytest.raises(InputError, match="no document was kept"):
-        draw([], [], budget_tokens=10)
+        draw([], [], budget=10)
 
 
 def test_an_empty_corpus_is_an_empty_mixture() -> None:
     draws = draw([], [])
     assert len(draws.copies) == 0
-    assert draws.table["asked_tokens"].to_list() == [0, 0, 0]
+    assert column(draws, "asked_tokens") == [0, 0, 0]
 
 
 @given(st.lists(st.integers(0, 9), max_size=12), st.integers(0, 99), st.integers(0, 20))

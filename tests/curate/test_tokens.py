@@ -1,5 +1,6 @@
 """Tokenizers: lossless, deterministic, and with boundaries that no text can forge."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -15,12 +16,13 @@ from hypothesis import strategies as st
 from curate.corpus.errors import InputError
 from curate.corpus.schema import check_format
 from curate.mixture.keyed import keyed_order
+from curate.tokens.encoding import encode, reference
 from curate.tokens.shards import token_lengths, token_schema, token_table
 from curate.tokens.tokenizer import (
     SPECIALS,
     TextTokenizer,
+    byte_tokenizer,
     decode,
-    encode,
     load_tokenizer,
     sample_for_training,
     token_bytes,
@@ -43,14 +45,20 @@ def tokenizer(trained: bytes) -> TextTokenizer:
     return load_tokenizer(trained)
 
 
-def column(*texts: str) -> pa.Array:
-    return pa.array(texts, pa.large_string())
+def encoded(tokenizer: TextTokenizer, *texts: str) -> tuple[np.ndarray, np.ndarray]:
+    values, offsets, _ = encode(reference(tokenizer), pa.array(texts, pa.large_string()))
+    return values, offsets
 
 
+@pytest.mark.parametrize("kind", ["trained", "bytes"])
 @given(texts=st.lists(st.text(), max_size=5))
-def test_any_text_survives_the_round_trip(tokenizer: TextTokenizer, texts: list[str]) -> None:
+def test_any_text_survives_the_round_trip(
+    tokenizer: TextTokenizer, kind: str, texts: list[str]
+) -> None:
+    if kind == "bytes":
+        tokenizer = load_tokenizer(byte_tokenizer())
     texts = [*texts, *(text.join(texts) for text in SPECIALS[:2])]
-    values, offsets = encode(tokenizer, column(*texts))
+    values, offsets = encoded(tokenizer, *texts)
     sizes = token_bytes(tokenizer)
     for text, start, stop in zip(texts, offsets[:-1], offsets[1:], strict=True):
         ids = values[start:stop]
@@ -61,7 +69,7 @@ def test_any_text_survives_the_round_trip(tokenizer: TextTokenizer, texts: list[
 
 
 def test_text_that_spells_a_special_is_text(tokenizer: TextTokenizer) -> None:
-    values, offsets = encode(tokenizer, column(*SPECIALS, "".join(SPECIALS), " ".join(SPECIALS)))
+    values, offsets = encoded(tokenizer, *SPECIALS, "".join(SPECIALS), " ".join(SPECIALS))
     assert (values < len(SPECIALS)).sum() == 2 * (len(offsets) - 1)
     assert token_bytes(tokenizer)[: len(SPECIALS)].sum() == 0
 
@@ -92,23 +100,6 @@ def test_training_gives_the_same_bytes_in_any_order_and_any_process(trained: byt
         command = [sys.executable, "-c", code, *files]
         run = subprocess.run(command, env=variables, capture_output=True, check=True)
         assert run.stdout == trained
-
-
-def test_encoding_does_not_depend_on_batches(
-    tokenizer: TextTokenizer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    texts = column(*TEXTS, "", *(text[:50] for text in TEXTS), "")
-    values, offsets = encode(tokenizer, texts)
-    monkeypatch.setattr("curate.tokens.tokenizer._BATCH_BYTES", 100)
-    monkeypatch.setattr("curate.tokens.tokenizer._BATCH_DOCS", 2)
-    chunked = pa.chunked_array([texts.slice(0, 3), texts.slice(3)])
-    for again in (texts, chunked):
-        result = encode(tokenizer, again)
-        assert np.array_equal(result[0], values)
-        assert np.array_equal(result[1], offsets)
-    part, _ = encode(tokenizer, texts.slice(1, 2))
-    assert np.array_equal(part, values[offsets[1] : offsets[3]])
-    assert [len(array) for array in encode(tokenizer, column())] == [0, 1]
 
 
 def test_a_vocabulary_without_room_for_bytes_is_refused() -> None:
@@ -144,7 +135,7 @@ def test_a_foreign_tokenizer_serves_one_token_for_all_boundaries(trained: bytes)
     tokenizer = load_tokenizer(foreign)
     assert tokenizer.specials == {"bos": 1, "eos": 1, "pad": 1}
     text = "a text of more than four tokens with <|endoftext|> inside"
-    values, _ = encode(tokenizer, column(text))
+    values, _ = encoded(tokenizer, text)
     assert decode(tokenizer, values) == text
     assert (values == 1).sum() == 2
 
@@ -155,7 +146,7 @@ def test_a_boundary_that_is_not_marked_special_is_marked_when_loaded(trained: by
         token["special"] = False
     tokenizer = load_tokenizer(json.dumps(data).encode())
     assert (tokenizer.specials["bos"], tokenizer.specials["eos"]) == (0, 1)
-    values, _ = encode(tokenizer, column("<s></s>"))
+    values, _ = encoded(tokenizer, "<s></s>")
     assert (values < 2).sum() == 2
 
 
@@ -204,7 +195,7 @@ def test_bytes_of_sentencepiece_like_pieces_are_counted() -> None:
 
 def test_a_large_vocabulary_needs_32_bits(tokenizer: TextTokenizer) -> None:
     for size, dtype in ((1 << 16, np.uint16), ((1 << 16) + 1, np.uint32)):
-        assert TextTokenizer(tokenizer.model, tokenizer.specials, size).dtype == dtype
+        assert dataclasses.replace(tokenizer, vocab_size=size).dtype == dtype
 
 
 def ids_of(n: int) -> pa.Array:
@@ -237,8 +228,7 @@ def test_a_sample_of_everything_is_everything_and_giants_give_at_least_one() -> 
 
 
 def test_a_token_table_holds_each_document_once_without_copying(tokenizer: TextTokenizer) -> None:
-    texts = column("one", "", "three little words")
-    values, offsets = encode(tokenizer, texts)
+    values, offsets = encoded(tokenizer, "one", "", "three little words")
     table = token_table(
         ids_of(3),
         pa.array(["a", "b", "a"]),
@@ -257,14 +247,27 @@ def test_a_token_table_holds_each_document_once_without_copying(tokenizer: TextT
     assert token_schema(np.uint32).field("tokens").type.value_type == pa.uint32()
 
 
-def test_a_giant_document_is_encoded_as_it_would_be_whole(monkeypatch):
-    words = ["the", "a", "don't", "x1", "1234", "(deep)", "caf\u00e9", "\n\n", "  ", "end.", "Zz"]
-    rng = np.random.default_rng(5)
-    text = " ".join(words[i] for i in rng.integers(0, len(words), 20_000))
-    tokenizer = load_tokenizer(train_bpe([text], vocab_size=400))
-    texts = pa.array(["small", text, "small", text[:50]], pa.large_string())
-    whole, whole_offsets = encode(tokenizer, texts)
-    monkeypatch.setattr("curate.tokens.tokenizer._PIECE_CHARS", 999)
-    cut, cut_offsets = encode(tokenizer, texts)
-    np.testing.assert_array_equal(cut, whole)
-    np.testing.assert_array_equal(cut_offsets, whole_offsets)
+def test_the_lengths_of_what_is_no_text_are_its_units() -> None:
+    table = pa.table({"doc_id": ids_of(3), "units": pa.array([4, 1, 9], pa.int64())})
+    assert token_lengths(table).tolist() == [4, 1, 9]
+    assert token_lengths(table.slice(1)).tolist() == [1, 9]
+    assert token_lengths(table.schema.empty_table()).dtype == np.int64
+
+
+def test_the_ids_of_the_plain_tokenizer_are_the_bytes_behind_the_specials() -> None:
+    tokenizer = load_tokenizer(byte_tokenizer())
+    assert (tokenizer.vocab_size, tokenizer.dtype) == (281, np.dtype(np.uint16))
+    assert list(tokenizer.specials.values()) == list(range(9))
+    text = "na\u00efve \x00<|eos|>\n"
+    values, _ = encoded(tokenizer, text)
+    assert values.tolist() == [0, *(25 + byte for byte in text.encode()), 1]
+    assert token_bytes(tokenizer).tolist() == [0] * 25 + [1] * 256
+    assert byte_tokenizer() == byte_tokenizer()
+
+
+def test_a_tokenizer_that_drops_merges_by_chance_does_not(trained: bytes) -> None:
+    data = json.loads(trained)
+    data["model"]["dropout"] = 0.9
+    tokenizer = load_tokenizer(json.dumps(data).encode())
+    plain = load_tokenizer(trained)
+    assert np.array_equal(encoded(tokenizer, *TEXTS)[0], encoded(plain, *TEXTS)[0])

@@ -9,13 +9,15 @@ import httpx
 import pytest
 
 from curate.corpus.errors import InputError, IntegrityError
+from flows import curate
 from flows.curate import curate_corpus
+from flows.events import COMMITTED, READY
 from flows.failures import is_transient
 from pipelines import build
 from pipelines.corpus import open_corpus
 from pipelines.engine import JobsFailedError
 
-STEPS = [*build.PASSES, "publish", "verify", "report"]
+STEPS = [*build.PASSES, "publish", "verify", "check", "report"]
 
 
 def ask(api: str, what: str, **filters: Any) -> list[dict[str, Any]]:
@@ -90,6 +92,27 @@ def test_a_wrong_recipe_ends_as_failed_with_the_line_that_is_wrong(
         curate_corpus(str(recipe), str(store))
     assert not store.exists()
     assert ended_tasks(prefect_api, state) == {}
+
+
+@pytest.mark.prefect
+def test_a_corpus_whose_checks_fail_is_committed_and_not_ready(
+    prefect_api: str, recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del prefect_api
+    store = str(recipe.parent / "store")
+    told: list[str] = []
+    monkeypatch.setattr(curate, "emit", lambda event, *about: told.append(event))
+    text = recipe.read_text() + "deduplicate: {near: null}\n"
+    recipe.write_text(text + "checks: {many: {use: documents, above: 1000000}}\n")
+    state = curate_corpus(str(recipe), store, return_state=True)
+    assert state.is_failed()
+    assert state.message.startswith("tiny@1 is published but not ready, its checks fail: many;")
+    assert told == [COMMITTED]
+    assert list(Path(store, "reports").glob("*.html")), "it is reported all the same"
+
+    recipe.write_text(text + "checks: {some: {use: documents, above: 1}}\n")
+    assert curate_corpus(str(recipe), store) == "tiny@1"
+    assert told == [COMMITTED, COMMITTED, READY]
 
 
 @pytest.mark.prefect

@@ -32,6 +32,7 @@ COMMANDS = [
     "report",
     "train",
     "export",
+    "import",
     "schema",
     "doctor",
     "serve",

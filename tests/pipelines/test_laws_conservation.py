@@ -152,6 +152,7 @@ def folder(lab, tmp_path_factory):
         ("verdicts", "judge"),
         ("tokens", "tokenize"),
         ("draws", "mix"),
+        ("held_out", "mix"),
         ("plan_train", "pack"),
     ],
 )

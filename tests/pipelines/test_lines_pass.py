@@ -12,7 +12,7 @@ from curate.tokens.tokenizer import decode, load_tokenizer
 from pipelines.build import run
 from pipelines.corpus import why
 from pipelines.explain import explain
-from pipelines.export import export
+from pipelines.exchange import export
 from pipelines.passes import lines as lines_pass
 from pipelines.passes import tokenize
 from pipelines.verify import verify

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from curate.corpus.errors import InputError
 from pipelines.build import plan, run
+from pipelines.mixing import parse_budget
 from pipelines.recipe import load_recipe, parse_override, parse_recipe
-from pipelines.sections import parse_tokens
 
 BASE = "name: x\nsources: [{name: a, paths: [a.jsonl]}]\n"
 _BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
@@ -30,7 +30,10 @@ WRONG: dict[str, tuple[str, str]] = {
     "unknown key": (BASE + "rulez: {}\n", ":3: unknown key `rulez`"),
     "nearest key": (BASE + "rules: {ad: {}}\n", "Did you mean 'add'?"),
     "key of a source": (source(pathz=[]), "`sources.0.pathz`"),
-    "not built yet": (BASE + "checks: {}\n", ":3: `checks` (data tests) is not built yet"),
+    "not built yet": (
+        BASE + "retain: {}\n",
+        ":3: `retain` (dropping the raw text) is not built yet",
+    ),
     "redact": (BASE + "clean: {redact: [emial]}\n", ":3: `clean.redact.kinds.0`"),
     "weight of nobody": (BASE + "mix:\n  weights: {b: 1}\n", ":4: mix.weights names the source"),
     "exempt nobody": (BASE + "rules: {exempt: {b: [x]}}\n", "rules.exempt names the source 'b'"),
@@ -53,7 +56,7 @@ WRONG: dict[str, tuple[str, str]] = {
     "no date": (BASE + "seed: 2001-99-99\n", "quotes"),
     "endless number": (BASE + f"seed: {'9' * 5000}\n", "not valid YAML"),
     "budget number": (BASE + "mix: {budget: 20}\n", ":3: `mix.budget`: write a budget as"),
-    "budget bytes": (BASE + "mix: {budget: 20MB}\n", "not built yet"),
+    "budget unit": (BASE + "mix: {budget: 20 rows}\n", "'5 GB' or '10k documents'"),
     "budget none": (BASE + "mix: {budget: 0 tokens}\n", "at least 1 token"),
     "budget endless": (BASE + f"mix: {{budget: {'9' * 400} tokens}}\n", "write a budget as"),
     "name number": ("name: 1\nsources: []\n", "`name`: it should be a valid string, found 1"),
@@ -247,5 +250,8 @@ def test_any_override_is_understood_or_refused(text: str) -> None:
 @given(st.integers(0, 10**12), st.sampled_from(["", "K", "M", "B", "T"]))
 def test_budgets_are_exact(number: int, unit: str) -> None:
     scale = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}[unit]
-    assert parse_tokens(f"{number}{unit} tokens") == number * scale
-    assert parse_tokens(f"{number}.5{unit} tokens") == number * scale + scale // 2
+    for what in ("tokens", "documents"):
+        assert parse_budget(f"{number}{unit} {what}") == (number * scale, what)
+        assert parse_budget(f"{number}.5{unit} {what}") == (number * scale + scale // 2, what)
+    bytes_of = {"": "B", "K": "kB", "M": "MB", "B": "GB", "T": "TB"}
+    assert parse_budget(f"{number} {bytes_of[unit]}") == (number * scale, "bytes")

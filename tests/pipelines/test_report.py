@@ -14,11 +14,13 @@ import pytest
 from curate.corpus.manifest import Manifest
 from pipelines.build import run
 from pipelines.corpus import Corpus, open_corpus
+from pipelines.passes.whatif import MAX_EDGES
 from pipelines.recipe import parse_recipe
 from pipelines.report import build_report, summary, write_report
 from pipelines.report.page import render
 from pipelines.report.snippets import MAX_DOCUMENTS
 from pipelines.report.text import clip
+from pipelines.report.whatif import MAX_BYTES, MAX_DIALS
 from pipelines.store import Store
 
 HOSTILE = (
@@ -131,7 +133,7 @@ class Tags(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.names.append(tag)
         self.attributes += [(tag, name, value) for name, value in attrs]
-        if tag not in ("meta", "br", "wbr"):
+        if tag not in ("meta", "br", "wbr", "input"):
             self.open.append(tag)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -148,7 +150,8 @@ class Tags(HTMLParser):
 def test_hostile_text_shows_as_text_and_is_nothing_else(report: Any) -> None:
     tags = Tags(report.html)
     assert not tags.open
-    assert not {"script", "img", "iframe", "link", "object", "u", "b-evil"} & set(tags.names)
+    assert tags.names.count("script") == 2, "the counts of what if, and what adds them up"
+    assert not {"img", "iframe", "link", "object", "u", "b-evil"} & set(tags.names)
     assert not [name for _, name, _ in tags.attributes if name.startswith("on")]
     assert '<script>alert(1)</script> </style></pre> " onload="x\' {{ 7 * 7 }}' in tags.text
     assert "<b>evil</b>" in tags.text
@@ -172,7 +175,15 @@ def test_the_page_needs_nothing_else_and_its_policy_names_its_style(report: Any)
     assert "@import" not in report.html
     (style,) = re.findall(r"<style>(.*?)</style>", report.html, re.DOTALL)
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    assert f"default-src 'none'; style-src 'sha256-{digest}'" in report.html
+    (data, script) = re.findall(r"<script([^>]*)>(.*?)</script>", report.html, re.DOTALL)
+    assert data[0] == ' type="application/json" id="whatif-data"'
+    assert not set(data[1]) & set("<>&")
+    assert json.loads(data[1]) == report.data["what_if"]
+    assert not re.search(r"\beval\b|\bFunction\(|innerHTML|document\.write|https?:", script[1])
+    allowed = base64.b64encode(hashlib.sha256(script[1].encode()).digest()).decode()
+    policy = f"default-src 'none'; script-src 'sha256-{allowed}'; style-src 'sha256-{digest}'"
+    assert policy in report.html
+    assert "unsafe" not in policy
     assert not [name for _, name, _ in tags.attributes if name == "style"]
 
 
@@ -207,7 +218,12 @@ def test_totals_equal_the_tables(report: Any, corpus: Corpus) -> None:
         assert row["sole_documents"] <= row["documents"]
     sole = verdicts.filter(pl.col("reasons").list.len() == 1).height
     assert sum(row["sole_documents"] for row in data["reasons"]["rows"]) == sole
-    assert sum(row["tokens"] for row in top["licenses"]["rows"]) == top["tokens"]
+    licenses = data["safety"]["licenses"]["rows"]
+    assert sum(row["tokens"] for row in licenses) == top["tokens"]
+    assert total["drawn_tokens"] == top["drawn_tokens"]
+    assert sum(data["contents"]["lengths"]["counts"]) == top["kept"]
+    base = data["what_if"]["base"]
+    assert [sum(row[i] for row in base) for i in (0, 1)] == [top["kept"], top["tokens"]]
 
 
 def test_the_funnel_narrows_and_ends_at_what_is_kept(report: Any) -> None:
@@ -250,12 +266,19 @@ def test_what_a_stranger_must_see_is_said(report: Any) -> None:
     assert "invalid" in text or "json" in text.lower()
 
 
-def test_samples_show_both_sides_and_the_evidence(report: Any) -> None:
+def test_samples_show_both_sides_and_the_evidence(report: Any, corpus: Corpus) -> None:
     samples = report.data["samples"]
     assert {row["kept"] for row in samples["kept"]} == {True}
     assert {row["kept"] for row in samples["dropped"]} == {False}
     assert all(row["reasons"] for row in samples["dropped"])
     assert all(row["snippet"]["text"] for row in samples["kept"])
+    nearly = samples["nearly"]
+    kept = dict(corpus.table("verdicts").select("doc_id", "kept").collect().iter_rows())
+    for side, is_kept in (("nearly_dropped", True), ("nearly_kept", False)):
+        assert nearly[side]
+        shares = [row["share"] for row in nearly[side]]
+        assert shares == sorted(shares)
+        assert {kept[row["snippet"]["doc_id"]] for row in nearly[side]} == {is_kept}
     (hit,) = report.data["contamination"]["hits"]
     assert hit["snippet"]["text"].startswith("Which of the seven rivers")
     assert report.data["duplicates"]["top"][0]["members"]
@@ -314,5 +337,11 @@ def test_the_worst_text_keeps_the_page_below_two_megabytes(report: Any) -> None:
     for row in many:
         row["snippet"] = {**row["snippet"], "text": worst}
     data["samples"]["dropped"] = many
+    dial = data["what_if"]["dials"][0]
+    row = [value for cell in range(2 * MAX_EDGES) for value in (cell, 12_345, 12_345_678)]
+    edges = [round(0.01 * i, 2) for i in range(MAX_EDGES)]
+    each = MAX_BYTES // MAX_DIALS // len(json.dumps(row, separators=(",", ":")))
+    dial |= {"edges": edges, "cells": [row] * max(1, each)}
+    data["what_if"]["dials"] = [dial] * MAX_DIALS
     assert len(report.html.encode()) < 400_000
     assert len(render(data).encode()) < 2_000_000

@@ -90,7 +90,7 @@ def explain_kept(corpus: Corpus, doc_id: str) -> None:
     assert life["verdict"]["margins"]["rule:recipe.long_enough"] >= 0
     assert life["signals"]["num_words"] >= 5
     assert life["tokens"]["tokens"] > 2
-    assert life["draw"]["copies"] == 1
+    assert [draw["copies"] for draw in life["draws"]] == [1]
     assert life["rows"]
 
 

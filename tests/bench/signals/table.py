@@ -1,17 +1,17 @@
 """The measurements as a page of Markdown: what is asked, hoped for and measured."""
 
-import os
 import platform
 import statistics
-from collections.abc import Callable, Iterable
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
+from neighbours import pages
 from rows import OURS, OURS_IN, PEERS, TITLES
 
 PIPELINE_GOALS = (3.0, 1.5)  # times reading and writing the same file: at most, hoped for
 PASSES = ("collect", "clean", "measure", "decontaminate", "judge")
 Facts = dict[str, Any]
+machine, spread, table, word = pages.machine, pages.spread, pages.table, pages.word
 
 
 def page(facts: Facts) -> str:
@@ -30,7 +30,7 @@ def page(facts: Facts) -> str:
 def goals(facts: Facts) -> str:
     """Return the table of what was asked."""
     head = ["", "at least", "aim", "measured", ""]
-    return _table(head, [row for row, _ in _goal_rows(facts)])
+    return table(head, [row for row, _ in _goal_rows(facts)])
 
 
 def missed(facts: Facts) -> list[str]:
@@ -50,8 +50,8 @@ def _goal_rows(facts: Facts) -> list[tuple[list[str], bool | None]]:
                 rows.append(([*goal, facts["problems"].get(f"{one.row}/{one.name}", ""), ""], None))
                 continue
             value = statistics.median(found)
-            word = _word(value >= one.must, value >= one.aim)
-            rows.append(([*goal, _spread(found, "{:.0f}x"), word], value >= one.must))
+            verdict = word(value >= one.must, value >= one.aim)
+            rows.append(([*goal, spread(found, "{:.0f}x"), verdict], value >= one.must))
     label = "collect, clean, measure, decontaminate, judge, against rewriting the file"
     goal = [label, *(f"{limit:g}x its time" for limit in PIPELINE_GOALS)]
     found = [_without_start(pair) for pair in facts["pipeline"]]
@@ -59,8 +59,8 @@ def _goal_rows(facts: Facts) -> list[tuple[list[str], bool | None]]:
         rows.append(([*goal, facts["problems"].get("pipeline/ours", ""), ""], None))
         return rows
     value = statistics.median(found)
-    word = _word(value <= PIPELINE_GOALS[0], value <= PIPELINE_GOALS[1])
-    rows.append(([*goal, _spread(found, "{:.1f}x"), word], value <= PIPELINE_GOALS[0]))
+    verdict = word(value <= PIPELINE_GOALS[0], value <= PIPELINE_GOALS[1])
+    rows.append(([*goal, spread(found, "{:.1f}x"), verdict], value <= PIPELINE_GOALS[0]))
     return rows
 
 
@@ -80,7 +80,7 @@ def _preamble(facts: Facts) -> str:
     corpus = facts["corpus"]
     return "\n".join(
         [
-            f"Written by `{facts['command']}` on {facts['date']}. {_machine()}; load average "
+            f"Written by `{facts['command']}` on {facts['date']}. {machine()}; load average "
             f"{facts['load'][0]:.1f} at the start, {facts['load'][1]:.1f} at the end.",
             "",
             f"Corpus: {corpus['documents']:,} documents, {corpus['text_bytes'] / 1e6:.1f} MB of "
@@ -114,9 +114,7 @@ def _components(facts: Facts) -> str:
                 continue
             theirs = [pair["theirs"] for pair in facts["pairs"].get(key, [])]
             if theirs:
-                rows.append(
-                    ["", one.name, *_rates(theirs), _spread(_ratios(facts, key), "{:.1f}x")]
-                )
+                rows.append(["", one.name, *_rates(theirs), spread(_ratios(facts, key), "{:.1f}x")])
             else:
                 rows.append(["", one.name, facts["problems"][key], "", "", ""])
     head = ["", "", "MB / CPU s", "runs", "documents found", "x ours"]
@@ -125,13 +123,13 @@ def _components(facts: Facts) -> str:
         "second those that hold an item's 13-gram by the tool's own idea of a word (lm-eval: that "
         "it would cut)."
     )
-    return f"{_table(head, rows)}\n\n{note}"
+    return f"{table(head, rows)}\n\n{note}"
 
 
 def _rates(runs: list[dict[str, Any]]) -> list[str]:
     rates = [run["text_bytes"] / 1e6 / run["cpu_s"] for run in runs]
     return [
-        _spread(rates, "{:.0f}" if min(rates) >= 20 else "{:.2f}"),
+        spread(rates, "{:.0f}" if min(rates) >= 20 else "{:.2f}"),
         str(len(runs)),
         f"{runs[0]['found']:,}",
     ]
@@ -154,23 +152,23 @@ def _pipeline(facts: Facts) -> str:
     ):
         cpu, wall = column(what, lambda run: run["cpu_s"]), column(what, lambda run: run["wall_s"])
         peak = max(column(what, lambda run: run["peak_mib"]))
-        rows.append([title, _spread(cpu, "{:.2f}"), _spread(wall, "{:.2f}"), f"{peak:,.0f}"])
+        rows.append([title, spread(cpu, "{:.2f}"), spread(wall, "{:.2f}"), f"{peak:,.0f}"])
     parts = [
-        [name, _spread([pair["ours"]["parts"].get(name, 0.0) for pair in pairs], "{:.2f}")]
+        [name, spread([pair["ours"]["parts"].get(name, 0.0) for pair in pairs], "{:.2f}")]
         for name in (*PASSES, "deduplicate")
     ]
     whole = [pair["ours"]["cpu_s"] / pair["rewrite"]["cpu_s"] for pair in pairs]
     less = [_without_start(pair) for pair in pairs]
     note = (
-        f"Ours takes {_spread(whole, '{:.1f}')} times the CPU seconds of a rewrite, start-up with "
-        f"it, and {_spread(less, '{:.1f}')} times less the start-up of each. Parquet with zstd, "
+        f"Ours takes {spread(whole, '{:.1f}')} times the CPU seconds of a rewrite, start-up with "
+        f"it, and {spread(less, '{:.1f}')} times less the start-up of each. Parquet with zstd, "
         "level 1 where it is written. `deduplicate` has nothing to do here and stands between "
         "`measure` and `decontaminate`; it counts with the rest."
     )
     return "\n\n".join(
         [
-            _table(["whole process", "CPU s", "wall s", "peak MiB"], rows),
-            _table(["pass", "CPU s"], parts),
+            table(["whole process", "CPU s", "wall s", "peak MiB"], rows),
+            table(["pass", "CPU s"], parts),
             note,
         ]
     )
@@ -183,37 +181,4 @@ def _settings(facts: Facts) -> str:
         [TITLES[one.row], one.name, one.settings, facts["versions"].get(one.environment, "")]
         for one in PEERS
     ]
-    return _table(["", "", "settings", "version"], rows)
-
-
-def _spread(values: list[float], form: str) -> str:
-    """Return the median, and the extremes where there are several values."""
-    middle = form.format(statistics.median(values))
-    if len(values) < 2:
-        return middle
-    return f"{middle} ({form.format(min(values))} ... {form.format(max(values))})"
-
-
-def _word(reached: bool, hoped: bool) -> str:
-    return "aim reached" if hoped else "reached" if reached else "MISSED"
-
-
-def _table(head: list[str], rows: Iterable[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(
-        "| " + " | ".join(cell.replace("|", "/") for cell in one) + " |" for one in lines
-    )
-
-
-def _machine() -> str:
-    """Return processor, cores, memory and system in words."""
-    model = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        named = [line for line in info.read_text().splitlines() if line.startswith("model name")]
-        model = named[0].split(":", 1)[1].strip() if named else model
-    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
-    return (
-        f"{model}, {os.cpu_count()} cores, {pages:.0f} GiB, "
-        f"{platform.system()} {platform.release()}"
-    )
+    return table(["", "", "settings", "version"], rows)
