@@ -8,6 +8,7 @@ A shard may lie over another one, its `base`: the file then holds the rows that 
 every reader here gives the whole. So a text revision that touches few texts writes those few.
 """
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ __all__ = [
     "Shard",
     "ShardWriter",
     "footer",
+    "hold",
     "iter_batches",
     "iter_chosen",
     "read_shard",
@@ -212,6 +214,21 @@ def footer(storage: Storage, shard: Shard) -> dict[str, str]:
     return {**found, "rows": str(metadata.num_rows), "ids": found.get(_IDS_KEY, "")}
 
 
+_held: dict[tuple[str, str], list[Any]] = {}
+
+
+@contextlib.contextmanager
+def hold(storage: Storage, shard: Shard, batches: list[Any]) -> Iterator[None]:
+    """Read a shard of documents from memory while the block runs: `batches` are all of it."""
+    place = (storage.uri, shard.path)
+    assert sum(batch.num_rows for batch in batches) == shard.rows, "all of the shard is held"
+    _held[place] = batches
+    try:
+        yield
+    finally:
+        _held.pop(place, None)
+
+
 def read_shard(storage: Storage, shard: Shard, columns: list[str] | None = None) -> Any:
     """Return a shard as an Arrow table (memory-mapped when it is a local `.arrow` file)."""
     if shard.base is not None:
@@ -238,6 +255,12 @@ def iter_batches(
     storage: Storage, shard: Shard, columns: list[str] | None = None, max_rows: int = 4096
 ) -> Iterator[Any]:
     """Yield a Parquet shard's record batches in order, memory bounded by a row group."""
+    if (held := _held.get((storage.uri, shard.path))) is not None:
+        for batch in held:
+            chosen = batch if columns is None else batch.select(columns)
+            for first in range(0, chosen.num_rows, max_rows):
+                yield chosen.slice(first, max_rows)
+        return
     if shard.base is None:
         with storage.open(shard.path) as stream:
             parquet = pq.ParquetFile(stream)

@@ -40,8 +40,9 @@ def find_controls(data: U8, offsets: I64, found: npt.NDArray[np.bool_]) -> None:
 @part_of_kernels
 def _beyond_ascii(data: U8, start: int, stop: int) -> bool:
     """Say whether a text begins with U+FEFF or holds U+0080 to U+009F."""
-    if stop - start >= 3 and data[start] == _MARK[0] and data[start + 1] == _MARK[1]:
-        if data[start + 2] == _MARK[2]:
+    if stop - start >= 3:
+        first, second, third = data[start], data[start + 1], data[start + 2]
+        if first == _MARK[0] and second == _MARK[1] and third == _MARK[2]:
             return True
     for i in range(start, stop - 1):
         if data[i] == _C1_LEAD and _HIGH <= data[i + 1] < _C1_END:

@@ -21,12 +21,11 @@ from curate.corpus.shard import Patch, Shard, ShardWriter, iter_batches
 from pipelines.digest import code_digest
 from pipelines.passes.base import (
     Context,
-    PartJob,
     Parts,
+    PerShard,
     Workspace,
     add_counts,
     finish,
-    part_key,
     run_parts,
     tables_of,
 )
@@ -47,11 +46,11 @@ def run(context: Context) -> Manifest:
     collected = context.manifests["collect"]
     settings = context.recipe.clean.revisions
     code = code_digest(__name__, *submodules(cleaning))
-    jobs = [
-        PartJob(part_key(code, settings, shard.sha256), clean_shard, (shard, settings))
-        for shard in collected.tables["documents"]
-    ]
-    parts = run_parts(context, "clean", "revise", jobs)
+    stage = PerShard(
+        name="clean", code=code, settings=settings, function=clean_shard, arguments=(settings,)
+    )
+    jobs = [stage.job(shard) for shard in collected.tables["documents"]]
+    parts = run_parts(context, "clean", "revise", jobs, context.followers)
     tables = tables_of(parts, "documents", "revisions")
     conserve(context.store.storage, "clean", collected.tables["documents"], tables["documents"])
     manifest = Manifest(
@@ -78,6 +77,7 @@ def clean_shard(workspace: Workspace, shard: Shard, settings: Mapping[str, Any])
     counts = {"documents": shard.rows, "documents_changed": 0, "documents_emptied": 0}
     patches: list[Any] = []
     touched = {"text", "text_hash"}
+    revised: list[Any] = []
     row = text_bytes = 0
     with workspace.writer("revisions") as revisions:
         for batch in iter_batches(workspace.storage, shard):
@@ -88,6 +88,9 @@ def clean_shard(workspace: Workspace, shard: Shard, settings: Mapping[str, Any])
                 fields |= _revised(batch, cleaned, counts)
                 revisions.write(_revisions(batch, fields["text_hash"], cleaned, counts))
             patches += _patch(batch, fields, cleaned.changed, row)
+            if workspace.held is not None:
+                arrays = [fields.get(n, batch[n]) for n in batch.schema.names]
+                revised.append(pa.record_batch(arrays, names=batch.schema.names))
             row += batch.num_rows
             text_bytes += int(_sizes(batch.column("text")).sum())
         tables = {"revisions": [revisions.commit()]} if revisions.rows else {}
@@ -98,6 +101,8 @@ def clean_shard(workspace: Workspace, shard: Shard, settings: Mapping[str, Any])
         documents = _published(
             workspace, shard, Patch(table["row"].to_numpy(), columns), text_bytes
         )
+    if workspace.held is not None:
+        workspace.held.shard, workspace.held.batches = documents, revised
     return Parts({"documents": [documents], **tables}, counts)
 
 
