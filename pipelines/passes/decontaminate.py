@@ -262,8 +262,8 @@ def find_shard(workspace: Workspace, shard: Shard, index_shard: Shard) -> Parts:
             for name, hits in index.find(batch.column("text")).items():
                 if not len(hits):
                     continue
-                different = np.unique(np.stack([hits.document, hits.key], axis=1), axis=0)
-                np.add.at(counts[name], different[:, 1], 1)
+                different = np.unique(hits.document * sizes[name] + hits.key) % sizes[name]
+                counts[name] += np.bincount(different, minlength=sizes[name])
                 kind = np.full(len(hits), _KINDS.index(name), dtype=np.int8)
                 columns = [kind, hits.document + row, hits.word, hits.key]
                 writer.write(pa.table([pa.array(one) for one in columns], schema=_HITS))
