@@ -221,7 +221,6 @@ _held: dict[tuple[str, str], list[Any]] = {}
 def hold(storage: Storage, shard: Shard, batches: list[Any]) -> Iterator[None]:
     """Read a shard of documents from memory while the block runs: `batches` are all of it."""
     place = (storage.uri, shard.path)
-    assert sum(batch.num_rows for batch in batches) == shard.rows, "all of the shard is held"
     _held[place] = batches
     try:
         yield

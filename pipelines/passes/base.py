@@ -185,6 +185,11 @@ class Held:
     shard: Shard | None = None
     batches: list[Any] = field(default_factory=list)
 
+    @property
+    def rows(self) -> int:
+        """Number of documents held."""
+        return sum(batch.num_rows for batch in self.batches)
+
 
 def part_key(code: str, settings: Any, *content: str) -> str:
     """Return a part's key: a digest of code, settings and the content it reads."""
@@ -268,8 +273,8 @@ def _execute(
     workspace = Workspace(store, name, held)
     parts = function(workspace, *(_opened(store, one) for one in arguments))
     record = store.put_part(name, key, parts.to_dict())
-    if held is None or held.shard is None:
-        return record, []
+    if held is None or held.shard is None or held.rows != held.shard.rows:
+        return record, []  # a row that was lost on the way is the pass's to tell
     with hold(store.storage, held.shard, held.batches):
         return record, [done for one in followers if (done := _follow(store, one, held.shard))]
 
