@@ -170,9 +170,14 @@ class ShardWriter:
 
     @classmethod
     def over(cls, storage: Storage, folder: str, table: str, base: Shard, patch: "Patch") -> Shard:
-        """Publish a shard that is `base`, a Parquet shard, but for some rows."""
+        """Publish a shard that is `base`, a Parquet shard, but for some rows.
+
+        The file tells the documents' ids too: whoever looks for a document finds its text here.
+        """
         assert "doc_id" not in patch.columns, "a document keeps its identity"
-        data = pa.table({_ROW: pa.array(patch.rows), **patch.columns})
+        rows = pa.array(patch.rows)
+        ids = read_shard(storage, base, ["doc_id"])["doc_id"].take(rows)
+        data = pa.table({_ROW: rows, "doc_id": ids, **patch.columns})
         with cls(storage, folder, table, data.schema) as writer:
             writer.write(data)
             top = writer.commit({_BASE_KEY: base.sha256})
@@ -340,7 +345,8 @@ def _patch(storage: Storage, shard: Shard, schema: Any) -> Patch | None:
         check_format(parquet.schema_arrow, shard.path)
         found = (parquet.metadata.metadata or {}).get(_BASE_KEY.encode(), b"")
         _check_base(shard, found.decode())
-        names = [name for name in parquet.schema_arrow.names if name in schema.names]
+        told = [name for name in parquet.schema_arrow.names if name not in (_ROW, "doc_id")]
+        names = [name for name in told if name in schema.names]
         if not names:
             return None
         table = parquet.read(columns=[_ROW, *names])
