@@ -13,6 +13,7 @@ from curate.corpus.manifest import Manifest
 from curate.readers.base import InputFile, settings_of
 from curate.readers.discover import expand, open_stream
 from curate.readers.registry import reader_for, reader_named
+from pipelines.chain import followers
 from pipelines.checks.evaluate import check_columns
 from pipelines.checks.records import settle
 from pipelines.corpus import Corpus
@@ -194,6 +195,8 @@ def run(
     if observe is not None:
         context.observe = observe
     for name, step in PASSES.items():
+        if name == "clean":
+            context.followers = followers(context, _until(until))
         step(context)
         if name == until:
             break
@@ -215,6 +218,12 @@ def run(
         seconds=time.monotonic() - began,
         checks=checks,
     )
+
+
+def _until(last: str | None) -> tuple[str, ...]:
+    """Return the names of the passes up to `last`, of all for None."""
+    names = tuple(PASSES)
+    return names if last is None else names[: names.index(last) + 1]
 
 
 def publish(context: Context) -> tuple[Version, bool]:
@@ -246,6 +255,8 @@ def run_pass(
     context = Context(
         store=store, engine=engine or SerialEngine(), recipe=recipe, manifests=manifests
     )
+    if name == "clean":
+        context.followers = followers(context, PASSES)
     return PASSES[name](context).fingerprint
 
 

@@ -257,9 +257,9 @@ def verify(corpus: CorpusArgument, store: StoreOption = STORE) -> None:
     )
 
 
-app.command(
-    epilog="Examples: preceptor report demo --out demo.html; preceptor report --serve"
-)(report)
+app.command(epilog="Examples: preceptor report demo --out demo.html; preceptor report --serve")(
+    report
+)
 
 
 @app.command(

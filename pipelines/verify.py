@@ -50,10 +50,12 @@ def verify(corpus: Corpus, on_file: Callable[[str], None] | None = None) -> list
                 if shard in seen:
                     ids.merge(shard.ids or "0")
                     continue
-                seen.add(shard)
-                if on_file is not None:
-                    on_file(shard.path)
-                problems += _check(storage, shard, ids)
+                for file in shard.files:
+                    if file not in seen and on_file is not None:
+                        on_file(file.path)
+                    if file not in seen:
+                        problems += _check(storage, file, ids if file is shard else MultisetHash())
+                    seen.add(file)
             rows[name, table] = sum(shard.rows for shard in shards)
         if name == "tokenize":
             tokenizer = manifest.info["tokenizer"]

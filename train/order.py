@@ -11,8 +11,6 @@ True
 [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
 """
 
-import hashlib
-import math
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,66 +19,13 @@ from typing import Any
 import numpy as np
 
 from curate.corpus.errors import InputError
+from curate.corpus.order import Permutation
 
 __all__ = ["Order", "Permutation", "Phase"]
 
 Ints = np.ndarray[Any, np.dtype[Any]]
 STATE = ("seed", "sample", "phase", "epoch", "cursor")
 _BLOCK = 4096  # positions permuted at once: a few numbers cost as much as some thousand
-
-
-def _mix(values: Ints, key: int) -> Ints:
-    """Scramble uint64 values (the finaliser of SplitMix64, Steele et al. 2014)."""
-    x = values ^ np.uint64(key)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
-
-
-class Permutation:
-    """A keyed bijection of range(size): a Feistel network on a grid, with cycle walking.
-
-    The grid is left x right >= size with about sqrt(size) on a side, so that few values fall
-    outside and walk on (Black and Rogaway 2002, ciphers with arbitrary finite domains).
-    """
-
-    ROUNDS = 8
-
-    def __init__(self, size: int, *, key: Sequence[int]) -> None:
-        assert size > 0
-        self.size = size
-        self.left = math.isqrt(size - 1) + 1
-        self.right = -(-size // self.left)
-        digest = b"".join(
-            hashlib.blake2b(repr((tuple(map(int, key)), i)).encode(), digest_size=8).digest()
-            for i in range(self.ROUNDS)
-        )
-        self.keys = np.frombuffer(digest, dtype="<u8").tolist()
-
-    def row_of(self, positions: Ints) -> Ints:
-        """Return the rows [n] int64 that stand at `positions` [n]."""
-        return self._walk(np.asarray(positions, dtype=np.int64), forward=True)
-
-    def position_of(self, rows: Ints) -> Ints:
-        """Return the positions [n] int64 at which `rows` [n] stand: the inverse of `row_of`."""
-        return self._walk(np.asarray(rows, dtype=np.int64), forward=False)
-
-    def _walk(self, values: Ints, *, forward: bool) -> Ints:
-        assert not len(values) or (values.min() >= 0 and values.max() < self.size)
-        out = self._pass(values, forward=forward)
-        while (outside := np.flatnonzero(out >= self.size)).size:
-            out[outside] = self._pass(out[outside], forward=forward)
-        return out
-
-    def _pass(self, values: Ints, *, forward: bool) -> Ints:
-        sides = [values // self.right, values % self.right]
-        bounds = (self.left, self.right)
-        for i in range(self.ROUNDS) if forward else reversed(range(self.ROUNDS)):
-            turn = i % 2
-            shift = _mix(sides[1 - turn].astype(np.uint64), self.keys[i]) % np.uint64(bounds[turn])
-            step = shift.astype(np.int64)
-            sides[turn] = (sides[turn] + (step if forward else -step)) % bounds[turn]
-        return sides[0] * self.right + sides[1]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,13 +15,13 @@ import numpy as np
 import polars as pl
 
 from curate.cleaning.base import Change, Step, flag
+from curate.kernels.buffers import text_buffers
 
 __all__ = ["STEP"]
 
 LINE_BREAKS = r"\r\n?|[\x0B\x0C\x{85}]"
 CONTROLS = r"[\x00-\x08\x0E-\x1F\x7F-\x{84}\x{86}-\x{9F}]"
 LEADING_MARKS = r"^\x{FEFF}+"
-ANY = r"[\x00-\x08\x0B-\x1F\x7F-\x{9F}]|^\x{FEFF}"
 
 
 def _parse(value: Any) -> bool:
@@ -31,7 +31,7 @@ def _parse(value: Any) -> bool:
 def _apply(texts: pl.Series, setting: bool) -> Change | None:
     if not setting:
         return None
-    rows = texts.str.contains(ANY).fill_null(value=False).arg_true().to_numpy().astype(np.int64)
+    rows = np.flatnonzero(_may_hold(texts))
     if len(rows) == 0:
         return None
     before = texts.gather(rows)
@@ -49,6 +49,15 @@ def _apply(texts: pl.Series, setting: bool) -> Change | None:
         texts=revised,
         counts={kind: each.to_numpy().astype(np.int64) for kind, each in counts.items()},
     )
+
+
+def _may_hold(texts: pl.Series) -> np.ndarray:
+    """Return bool [n]: the texts that hold what `_apply` looks for."""
+    from curate.kernels.controls import find_controls
+
+    found = np.zeros(len(texts), dtype=np.bool_)
+    find_controls(*text_buffers(texts.to_arrow(compat_level=pl.CompatLevel.oldest())), found)
+    return found
 
 
 STEP = Step(

@@ -3,7 +3,7 @@
 Sample number n of a run is a row of a plan, found by arithmetic: the phase that holds n, the epoch
 in that phase, and a keyed permutation of the plan's rows. Its inverse traces a row to the steps
 that saw it, without a scan. `train` reads rows by it, and whoever traces a document asks it back;
-it stands here because both may read it (`train.data` is to import `Permutation` from here).
+it stands here because both may read it.
 
 >>> order = Permutation(10, key=(7, 0))
 >>> sorted(order.row_of(np.arange(10)).tolist()) == list(range(10))

@@ -3,14 +3,19 @@
 `ShardWriter` builds it under a temporary name, reads its footer back, hashes it and publishes it;
 until then nobody can see it. The footer carries the number of rows and the multiset hash of the
 document ids, so that conservation laws are checked from the files and not from anybody's counters.
+
+A shard may lie over another one, its `base`: the file then holds the rows that are different, and
+every reader here gives the whole. So a text revision that touches few texts writes those few.
 """
 
-from collections.abc import Iterator, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.ipc as ipc
 import pyarrow.parquet as pq
@@ -20,9 +25,20 @@ from curate.corpus.identity import MultisetHash
 from curate.corpus.schema import check_format, tagged
 from curate.corpus.storage import Storage, sha256_of
 
-__all__ = ["Shard", "ShardWriter", "footer", "iter_batches", "read_shard"]
+__all__ = [
+    "Patch",
+    "Shard",
+    "ShardWriter",
+    "footer",
+    "hold",
+    "iter_batches",
+    "iter_chosen",
+    "read_shard",
+]
 
 _ROWS_KEY = "preceptor.rows"
+_BASE_KEY = "preceptor.base"
+_ROW = "row"  # of the base, in a file that lies over another
 _IDS_KEY = "preceptor.ids"
 _ROW_GROUP_BYTES = 32 << 20
 PARQUET, ARROW = "parquet", "arrow"
@@ -38,6 +54,8 @@ class Shard:
         bytes: size of the file.
         sha256: of the file.
         ids: multiset hash of its `doc_id` column, "" where it has none.
+        base: the shard under it, whose rows it replaces in part; `rows` and `ids` are of the whole,
+            and `sha256` stands for it, because the file names its base.
     """
 
     path: str
@@ -45,15 +63,25 @@ class Shard:
     bytes: int
     sha256: str
     ids: str
+    base: "Shard | None" = None
+
+    @property
+    def files(self) -> tuple["Shard", ...]:
+        """This file and those under it, the top first."""
+        return (self, *(self.base.files if self.base is not None else ()))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the manifest's form."""
-        return asdict(self)
+        data = asdict(self)
+        if self.base is None:
+            del data["base"]
+        return data
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Shard":
         """Rebuild from the manifest's form."""
-        return cls(**data)
+        base = data.get("base")
+        return cls(**{**data, "base": None if base is None else cls.from_dict(base)})
 
 
 class ShardWriter:
@@ -140,6 +168,21 @@ class ShardWriter:
         self._storage.publish(self._path, path)
         return Shard(path, self.rows, size, sha256, ids)
 
+    @classmethod
+    def over(cls, storage: Storage, folder: str, table: str, base: Shard, patch: "Patch") -> Shard:
+        """Publish a shard that is `base`, a Parquet shard, but for some rows.
+
+        The file tells the documents' ids too: whoever looks for a document finds its text here.
+        """
+        assert "doc_id" not in patch.columns, "a document keeps its identity"
+        rows = pa.array(patch.rows)
+        ids = read_shard(storage, base, ["doc_id"])["doc_id"].take(rows)
+        data = pa.table({_ROW: rows, "doc_id": ids, **patch.columns})
+        with cls(storage, folder, table, data.schema) as writer:
+            writer.write(data)
+            top = writer.commit({_BASE_KEY: base.sha256})
+        return Shard(top.path, base.rows, top.bytes, top.sha256, base.ids, base)
+
 
 def _rows(path: Path, kind: str) -> int:
     if kind == PARQUET:
@@ -170,11 +213,32 @@ def footer(storage: Storage, shard: Shard) -> dict[str, str]:
         k.decode(): v.decode() for k, v in (metadata.metadata or {}).items() if k != b"ARROW:schema"
     }
     check_format(metadata.schema.to_arrow_schema(), shard.path)
+    if shard.base is not None:
+        _check_base(shard, found.get(_BASE_KEY))
+        return footer(storage, shard.base)
     return {**found, "rows": str(metadata.num_rows), "ids": found.get(_IDS_KEY, "")}
+
+
+_held: dict[tuple[str, str], list[Any]] = {}
+
+
+@contextlib.contextmanager
+def hold(storage: Storage, shard: Shard, batches: list[Any]) -> Iterator[None]:
+    """Read a shard of documents from memory while the block runs: `batches` are all of it."""
+    place = (storage.uri, shard.path)
+    _held[place] = batches
+    try:
+        yield
+    finally:
+        _held.pop(place, None)
 
 
 def read_shard(storage: Storage, shard: Shard, columns: list[str] | None = None) -> Any:
     """Return a shard as an Arrow table (memory-mapped when it is a local `.arrow` file)."""
+    if shard.base is not None:
+        table = read_shard(storage, shard.base, columns)
+        patch = _patch(storage, shard, table.schema)
+        return table if patch is None else pa.Table.from_batches([patch.applied(_whole(table), 0)])
     if shard.path.endswith(PARQUET):
         with storage.open(shard.path) as stream:
             table = pq.ParquetFile(stream).read(columns=columns)
@@ -195,7 +259,120 @@ def iter_batches(
     storage: Storage, shard: Shard, columns: list[str] | None = None, max_rows: int = 4096
 ) -> Iterator[Any]:
     """Yield a Parquet shard's record batches in order, memory bounded by a row group."""
+    if (held := _held.get((storage.uri, shard.path))) is not None:
+        for batch in held:
+            chosen = batch if columns is None else batch.select(columns)
+            for first in range(0, chosen.num_rows, max_rows):
+                yield chosen.slice(first, max_rows)
+        return
+    if shard.base is None:
+        with storage.open(shard.path) as stream:
+            parquet = pq.ParquetFile(stream)
+            check_format(parquet.schema_arrow, shard.path)
+            yield from parquet.iter_batches(batch_size=max_rows, columns=columns)
+        return
+    patch, row = None, 0
+    for batch in iter_batches(storage, shard.base, columns, max_rows):
+        if not row:
+            patch = _patch(storage, shard, batch.schema)
+        yield batch if patch is None else patch.applied(batch, row)
+        row += batch.num_rows
+
+
+def iter_chosen(
+    storage: Storage, shard: Shard, columns: list[str], chosen: Callable[[Any], np.ndarray]
+) -> Iterator[Any]:
+    """Yield the rows of a Parquet shard that are chosen by their ids, as tables of a row group.
+
+    Only the row groups that hold a chosen row are read.
+
+    Args:
+        storage: the store's.
+        shard: with a column `doc_id`.
+        columns: what to read.
+        chosen: `binary(16)` ids [n] -> bool [n].
+    """
+    (*_, bottom), patch, row = shard.files, None, 0
+    with storage.open(bottom.path) as stream:
+        parquet = pq.ParquetFile(stream)
+        check_format(parquet.schema_arrow, bottom.path)
+        for group in range(parquet.num_row_groups):
+            ids = parquet.read_row_group(group, columns=["doc_id"])["doc_id"]
+            mask = chosen(ids)
+            if mask.any():
+                batch = _whole(parquet.read_row_group(group, columns=columns))
+                for top in reversed(shard.files[:-1]):
+                    patch = _patch(storage, top, batch.schema)
+                    batch = batch if patch is None else patch.applied(batch, row)
+                yield pa.Table.from_batches([batch]).select(columns).filter(pa.array(mask))
+            row += len(ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """What is different from a shard.
+
+    Attributes:
+        rows: int64 [k], the rows that are different, ascending.
+        columns: name -> array of k values, the columns that are different.
+    """
+
+    rows: np.ndarray
+    columns: Mapping[str, Any]
+
+    def applied(self, batch: Any, first: int) -> Any:
+        """Return a batch that begins at row `first`, with its rows replaced."""
+        low, high = np.searchsorted(self.rows, [first, first + batch.num_rows])
+        if low == high:
+            return batch
+        order = np.arange(batch.num_rows)
+        order[self.rows[low:high] - first] = batch.num_rows + np.arange(high - low)
+        columns = [
+            pa.concat_arrays([column, self.columns[name].slice(low, high - low)]).take(
+                pa.array(order)
+            )
+            if name in self.columns
+            else column
+            for name, column in zip(batch.schema.names, batch.columns, strict=True)
+        ]
+        return pa.record_batch(columns, schema=batch.schema)
+
+
+def _patch(storage: Storage, shard: Shard, schema: Any) -> Patch | None:
+    """Read what lies over a shard's base; None where it concerns none of the columns read."""
     with storage.open(shard.path) as stream:
         parquet = pq.ParquetFile(stream)
         check_format(parquet.schema_arrow, shard.path)
-        yield from parquet.iter_batches(batch_size=max_rows, columns=columns)
+        found = (parquet.metadata.metadata or {}).get(_BASE_KEY.encode(), b"")
+        _check_base(shard, found.decode())
+        told = [name for name in parquet.schema_arrow.names if name not in (_ROW, "doc_id")]
+        names = [name for name in told if name in schema.names]
+        if not names:
+            return None
+        table = parquet.read(columns=[_ROW, *names])
+    rows = table[_ROW].to_numpy()
+    columns = {n: _flat(table[n]).cast(schema.field(n).type) for n in names}
+    return Patch(rows, columns)
+
+
+def _check_base(shard: Shard, found: str | None) -> None:
+    assert shard.base is not None
+    if found != shard.base.sha256:
+        raise IntegrityError(
+            f"{shard.path} lies over a shard {(found or 'none')[:12]}..., its manifest says "
+            f"{shard.base.sha256[:12]}..."
+        )
+
+
+def _whole(table: Any) -> Any:
+    """Return a table as one record batch."""
+    arrays = [_flat(column) for column in table.columns]
+    return pa.record_batch(arrays, schema=table.schema)
+
+
+def _flat(column: Any) -> Any:
+    """Return a chunked column as one array."""
+    whole = column.combine_chunks()
+    if isinstance(whole, pa.ChunkedArray):
+        whole = pa.concat_arrays(whole.chunks) if whole.num_chunks else pa.array([], whole.type)
+    return whole

@@ -13,7 +13,7 @@ I64 = npt.NDArray[np.int64]
 
 
 def text_buffers(texts: Any) -> tuple[U8, I64]:
-    r"""Return UTF-8 bytes and offsets [n + 1] of a large_string array, also of a slice of one.
+    r"""Return bytes and offsets [n + 1] of a large_string or large_binary array, or a slice of it.
 
     Text i is `data[offsets[i] : offsets[i + 1]]`; the offsets begin at 0. A null is empty.
 
@@ -21,7 +21,8 @@ def text_buffers(texts: Any) -> tuple[U8, I64]:
     >>> data.tobytes(), offsets.tolist()
     (b'cd', [0, 1, 1, 2])
     """
-    assert pa.types.is_large_string(texts.type), f"texts are large_string, not {texts.type}"
+    large = pa.types.is_large_string(texts.type) or pa.types.is_large_binary(texts.type)
+    assert large, f"texts are large_string, not {texts.type}"
     if texts.null_count:
         texts = texts.fill_null("")  # a null may stand over any bytes
     if len(texts) == 0:

@@ -35,6 +35,9 @@ __all__ = [
 OnNull = Literal["keep", "drop", "refuse"]
 OWN = "recipe"  # the preset's name for the rules a recipe adds itself
 MAX_SQL_CHARS = 20_000
+_MAX_OPERATORS = 500  # thousands in a row overflow polars' stack, and the process is gone
+_STRINGS = re.compile(r"'(?:[^']|'')*'")
+_OPERATORS = re.compile(r"[-+*/%<>=!|&^(]+|\b(?:and|or|not|between|like|ilike|is)\b", re.IGNORECASE)
 MAX_NAMES_SHOWN = 40
 
 # polars opens the file of `(SELECT ... FROM read_csv('x'))` while it parses, so this comes first.
@@ -229,6 +232,10 @@ def _parse(label: str, sql: Any) -> Any:
         )
     if len(sql) > MAX_SQL_CHARS:
         raise InputError(f"{label} is {len(sql)} characters long; the limit is {MAX_SQL_CHARS}")
+    if len(_OPERATORS.findall(_STRINGS.sub("''", sql))) > _MAX_OPERATORS:
+        raise InputError(
+            f"{label} has more than {_MAX_OPERATORS} operators; split it into several rules"
+        )
     if READS_TABLES.search(sql):
         raise InputError(
             f"{label} has a sub-query or a table function; a rule reads the columns of one "

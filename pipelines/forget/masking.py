@@ -67,7 +67,8 @@ def _rewritten(storage: Storage, shard: Shard, changes: Iterable[Any], schema: A
 def _schema_of(storage: Storage, shard: Shard) -> Any:
     import pyarrow.parquet as pq
 
-    with storage.open(shard.path) as stream:
+    (*_, bottom) = shard.files
+    with storage.open(bottom.path) as stream:
         return pq.read_schema(stream)
 
 

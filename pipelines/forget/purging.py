@@ -212,10 +212,11 @@ def _withdraw(store: Store, tainted: set[str], why: str, when: str, done: Purge)
         for version in store.history(name):
             corpus, number = Corpus(store, version), version.number
             used = {
-                shard.path
+                file.path
                 for one in version.manifests
                 for shards in corpus.manifest(one).tables.values()
                 for shard in shards
+                for file in shard.files
             }
             if number in withdrawn or not used & tainted:
                 continue
@@ -258,9 +259,10 @@ def _mend_records(
 
 
 def _paths(data: bytes) -> set[str]:
-    """Return the paths of the shards that a part record names."""
+    """Return the paths of the files that a part record names."""
     tables = json.loads(data).get("tables", {})
-    return {shard["path"] for shards in tables.values() for shard in shards}
+    shards = (Shard.from_dict(entry) for entries in tables.values() for entry in entries)
+    return {file.path for shard in shards for file in shard.files}
 
 
 def _emptier(

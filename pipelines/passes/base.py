@@ -5,6 +5,7 @@ digest of the content the job reads, its settings and its code, so the second ru
 every record and starts no worker.
 """
 
+import contextlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +16,7 @@ from curate.corpus.errors import IntegrityError
 from curate.corpus.identity import canonical_json, fingerprint
 from curate.corpus.manifest import Manifest
 from curate.corpus.schema import SCHEMAS
-from curate.corpus.shard import Shard, ShardWriter
+from curate.corpus.shard import Shard, ShardWriter, hold
 from curate.corpus.storage import Storage
 from pipelines.engine import Engine
 from pipelines.recipe import Recipe
@@ -26,6 +27,7 @@ __all__ = [
     "Event",
     "PartJob",
     "Parts",
+    "PerShard",
     "Workspace",
     "part_key",
     "run_parts",
@@ -72,6 +74,8 @@ class Context:
     observe: Callable[[Event], None] = _ignore
     refit: bool = False
     executed: int = 0  # parts that were not found done
+    followers: Sequence["PerShard"] = ()  # what `clean` may do at once with what it has written
+    ahead: set[tuple[str, str]] = field(default_factory=set)  # (pass, key) done by a follower
     peek: bool = False  # only look at what is done; `run_parts` raises PendingError for the rest
 
     def note(self, name: str, message: str) -> None:
@@ -93,6 +97,7 @@ class Workspace:
 
     store: Store
     name: str
+    held: "Held | None" = None
 
     @property
     def storage(self) -> Storage:
@@ -145,6 +150,45 @@ class PartJob:
     key: str
     function: Callable[..., Parts]
     arguments: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PerShard:
+    """A stage that does the same to every shard of documents.
+
+    Attributes:
+        name: the pass.
+        code: digest of its sources.
+        settings: what is asked, for the keys.
+        content: what else the jobs read, for the keys.
+        function: the job: (workspace, shard, *arguments) -> Parts.
+        arguments: the same for every shard, small.
+    """
+
+    name: str
+    code: str
+    settings: Any
+    content: tuple[str, ...] = ()
+    function: Callable[..., Parts]
+    arguments: tuple[Any, ...] = ()
+
+    def job(self, shard: Shard) -> PartJob:
+        """Return the job for one shard."""
+        key = part_key(self.code, self.settings, shard.sha256, *self.content)
+        return PartJob(key, self.function, (shard, *self.arguments))
+
+
+@dataclass(slots=True)
+class Held:
+    """The shard of documents that a job has written, kept in memory for its followers."""
+
+    shard: Shard | None = None
+    batches: list[Any] = field(default_factory=list)
+
+    @property
+    def rows(self) -> int:
+        """Number of documents held."""
+        return sum(batch.num_rows for batch in self.batches)
 
 
 def part_key(code: str, settings: Any, *content: str) -> str:
@@ -213,36 +257,90 @@ def _with_fields(argument: Any, change: Callable[[Any], Any]) -> Any:
 
 
 def _execute(
-    store: Store, name: str, key: str, function: Callable[..., Parts], arguments: tuple[Any, ...]
-) -> dict[str, Any]:
-    """Run one job where the engine put it, and publish its record."""
-    parts = function(Workspace(store, name), *(_opened(store, one) for one in arguments))
-    return store.put_part(name, key, parts.to_dict())
+    store: Store,
+    name: str,
+    key: str,
+    function: Callable[..., Parts],
+    arguments: tuple[Any, ...],
+    followers: Sequence[PerShard] = (),
+) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """Run one job where the engine put it, and publish its record.
+
+    Returns:
+        The record, and (pass, key) of what the followers did.
+    """
+    held = Held() if followers else None
+    workspace = Workspace(store, name, held)
+    parts = function(workspace, *(_opened(store, one) for one in arguments))
+    record = store.put_part(name, key, parts.to_dict())
+    if held is None or held.shard is None or held.rows != held.shard.rows:
+        return record, []  # a row that was lost on the way is the pass's to tell
+    with hold(store.storage, held.shard, held.batches):
+        return record, [done for one in followers if (done := _follow(store, one, held.shard))]
 
 
-def run_parts(context: Context, name: str, stage: str, jobs: Sequence[PartJob]) -> list[Parts]:
-    """Return the results of all jobs in order, running those that have no record yet."""
+def _follow(store: Store, stage: PerShard, shard: Shard) -> tuple[str, str] | None:
+    """Do a later pass's job on a shard whose text is in memory; return its (pass, key).
+
+    It spares one reading of the text. Whatever goes wrong is left to that pass, which runs the job
+    again and tells.
+    """
+    job = stage.job(shard)
+    if store.get_part(stage.name, job.key) is not None:
+        return None
+    with contextlib.suppress(Exception):
+        parts = job.function(Workspace(store, stage.name), *job.arguments)
+        store.put_part(stage.name, job.key, parts.to_dict())
+        return stage.name, job.key
+    return None
+
+
+def run_parts(
+    context: Context,
+    name: str,
+    stage: str,
+    jobs: Sequence[PartJob],
+    followers: Sequence[PerShard] = (),
+) -> list[Parts]:
+    """Return the results of all jobs in order, running those that have no record yet.
+
+    Args:
+        context: of the run.
+        name: the pass.
+        stage: what the parts are, for people.
+        jobs: what is to be done.
+        followers: stages of later passes that may follow each job while its text is in memory.
+    """
     records: list[dict[str, Any] | None] = [context.store.get_part(name, job.key) for job in jobs]
     todo = [index for index, record in enumerate(records) if record is None]
-    reused = len(jobs) - len(todo)
+    ahead = sum((name, job.key) in context.ahead for job in jobs)
+    reused = len(jobs) - len(todo) - ahead
     if todo and context.peek:
         raise PendingError(name, len(todo), len(jobs))
-    context.observe(
-        Event(kind="start", name=name, stage=stage, done=reused, total=len(jobs), reused=reused)
-    )
+
+    def tell(kind: Literal["start", "part"], done: int) -> None:
+        context.observe(
+            Event(kind=kind, name=name, stage=stage, done=done, total=len(jobs), reused=reused)
+        )
+
+    tell("start", reused)
+    done = reused
+    for _ in range(ahead):
+        done += 1
+        context.executed += 1
+        tell("part", done)
     known: dict[int, Catalogue] = {}
     work = []
     for job in (jobs[index] for index in todo):
         sent = tuple(_listed(context.store, name, one, known) for one in job.arguments)
-        work.append((_execute, (context.store, name, job.key, job.function, sent)))
-    done = reused
-    for position, record in context.engine.run_all(work):
+        arguments = (context.store, name, job.key, job.function, sent, tuple(followers))
+        work.append((_execute, arguments))
+    for position, (record, followed) in context.engine.run_all(work):
         records[todo[position]] = record
+        context.ahead.update(followed)
         done += 1
         context.executed += 1
-        context.observe(
-            Event(kind="part", name=name, stage=stage, done=done, total=len(jobs), reused=reused)
-        )
+        tell("part", done)
     assert all(record is not None for record in records), "an engine must run every job"
     return [Parts.from_dict(record) for record in records if record is not None]
 

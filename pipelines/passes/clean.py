@@ -1,6 +1,7 @@
 """Clean: documents -> documents, a new revision of every text; nobody is dropped here.
 
-A text that no step changes keeps its hash, and a shard without a change is the collected shard.
+A text that no step changes keeps its hash. A shard without a change is the collected shard, and
+one in which little is changed is a file with that little, which lies over it.
 """
 
 import itertools
@@ -16,16 +17,15 @@ from curate import cleaning
 from curate.corpus.identity import content_hash
 from curate.corpus.manifest import Manifest, conserve
 from curate.corpus.schema import SCHEMAS
-from curate.corpus.shard import Shard, ShardWriter, iter_batches
+from curate.corpus.shard import Patch, Shard, ShardWriter, iter_batches
 from pipelines.digest import code_digest
 from pipelines.passes.base import (
     Context,
-    PartJob,
     Parts,
+    PerShard,
     Workspace,
     add_counts,
     finish,
-    part_key,
     run_parts,
     tables_of,
 )
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 __all__ = ["clean_shard", "run"]
 
+_MOST_OVER = 0.25  # of a shard's text; where more is revised, the shard is written anew
+_REVISED = ("text", "text_hash", "url", "meta")
+
 
 def run(context: Context) -> Manifest:
     """Clean every shard of documents."""
@@ -43,11 +46,11 @@ def run(context: Context) -> Manifest:
     collected = context.manifests["collect"]
     settings = context.recipe.clean.revisions
     code = code_digest(__name__, *submodules(cleaning))
-    jobs = [
-        PartJob(part_key(code, settings, shard.sha256), clean_shard, (shard, settings))
-        for shard in collected.tables["documents"]
-    ]
-    parts = run_parts(context, "clean", "revise", jobs)
+    stage = PerShard(
+        name="clean", code=code, settings=settings, function=clean_shard, arguments=(settings,)
+    )
+    jobs = [stage.job(shard) for shard in collected.tables["documents"]]
+    parts = run_parts(context, "clean", "revise", jobs, context.followers)
     tables = tables_of(parts, "documents", "revisions")
     conserve(context.store.storage, "clean", collected.tables["documents"], tables["documents"])
     manifest = Manifest(
@@ -72,27 +75,62 @@ def clean_shard(workspace: Workspace, shard: Shard, settings: Mapping[str, Any])
     from curate.cleaning.clean import clean
 
     counts = {"documents": shard.rows, "documents_changed": 0, "documents_emptied": 0}
-    writer: ShardWriter | None = None
-    documents = shard
+    patches: list[Any] = []
+    touched = {"text", "text_hash"}
+    revised: list[Any] = []
+    row = text_bytes = 0
     with workspace.writer("revisions") as revisions:
-        for number, batch in enumerate(iter_batches(workspace.storage, shard)):
+        for batch in iter_batches(workspace.storage, shard):
             cleaned = clean(batch.column("text"), settings, batch.column("source"))
             fields = _hidden_fields(batch, settings["redact"], counts)
-            if writer is None and (fields or cleaned.changed.any()):
-                writer = workspace.writer("documents")
-                for before in itertools.islice(iter_batches(workspace.storage, shard), number):
-                    writer.write(before)
+            touched |= fields.keys()
             if cleaned.changed.any():
                 fields |= _revised(batch, cleaned, counts)
                 revisions.write(_revisions(batch, fields["text_hash"], cleaned, counts))
-            if writer is not None:
-                columns = dict(zip(batch.schema.names, batch.columns, strict=True)) | fields
-                writer.write(pa.table(columns))
+            patches += _patch(batch, fields, cleaned.changed, row)
+            if workspace.held is not None:
+                arrays = [fields.get(n, batch[n]) for n in batch.schema.names]
+                revised.append(pa.record_batch(arrays, names=batch.schema.names))
+            row += batch.num_rows
+            text_bytes += int(_sizes(batch.column("text")).sum())
         tables = {"revisions": [revisions.commit()]} if revisions.rows else {}
-    if writer is not None:
-        with writer:
-            documents = writer.commit()
+    documents = shard
+    if patches:
+        table = pa.concat_tables(patches).combine_chunks()
+        columns = {name: table[name].chunk(0) for name in _REVISED if name in touched}
+        documents = _published(
+            workspace, shard, Patch(table["row"].to_numpy(), columns), text_bytes
+        )
+    if workspace.held is not None:
+        workspace.held.shard, workspace.held.batches = documents, revised
     return Parts({"documents": [documents], **tables}, counts)
+
+
+def _patch(batch: Any, fields: Mapping[str, Any], changed: np.ndarray, first: int) -> list[Any]:
+    """Return the rows of a batch in which anything is different, [] or one table with `row`."""
+    different = changed.copy()
+    for name in fields.keys() - {"text", "text_hash"}:
+        before, after = (pl.Series(one).cast(pl.String) for one in (batch[name], fields[name]))
+        different |= before.ne_missing(after).to_numpy()
+    rows = np.flatnonzero(different)
+    if not len(rows):
+        return []
+    at = pa.array(rows)
+    columns = {n: (fields[n] if n in fields else batch[n]).take(at) for n in _REVISED}
+    return [pa.table({"row": pa.array(rows + first), **columns})]
+
+
+def _published(workspace: Workspace, shard: Shard, patch: Patch, text_bytes: int) -> Shard:
+    """Publish the revision: a few rows over the collected shard, or all of it anew."""
+    storage = workspace.storage
+    if sum(column.nbytes for column in patch.columns.values()) <= _MOST_OVER * text_bytes:
+        return ShardWriter.over(storage, f"{workspace.name}/data", "documents", shard, patch)
+    row = 0
+    with workspace.writer("documents") as writer:
+        for batch in iter_batches(storage, shard):
+            writer.write(patch.applied(batch, row))
+            row += batch.num_rows
+        return writer.commit()
 
 
 def _hidden_fields(

@@ -17,10 +17,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.corpus.errors import InputError, IntegrityError, UnreadableFileError
-from curate.corpus.identity import content_hash, document_id
+from curate.corpus.identity import ID_BYTES, content_hash
 from curate.corpus.manifest import Manifest
 from curate.corpus.schema import SCHEMAS
 from curate.corpus.shard import Shard, ShardWriter, footer
+from curate.kernels.buffers import text_buffers
 from curate.readers.base import Batch, Reader, Slice
 from curate.readers.discover import expand, group, open_stream
 from curate.readers.registry import reader_for, readers
@@ -36,7 +37,7 @@ from pipelines.passes.base import (
     run_parts,
     tables_of,
 )
-from pipelines.passes.identify import identify, identity_key
+from pipelines.passes.identify import identify
 from pipelines.sections import Collect, Source
 from pipelines.store import Store
 
@@ -285,18 +286,13 @@ def _documents(source: Mapping[str, Any], piece: Slice, records: Any) -> Any:
     """Turn reader records into rows of `documents` (occurrence 0 everywhere)."""
     rows = records.num_rows
     name = source["name"]
-    keys = records.column("key").to_pylist()
-    hashes, ids = [], []
-    for text, key in zip(_utf8(records.column("text")), keys, strict=True):
-        digest = content_hash(text)
-        hashes.append(digest)
-        ids.append(document_id(name, key=identity_key(key, digest)))
+    hashes = [content_hash(text) for text in _utf8(records.column("text"))]
     licenses = records.column("license")
     if source["license"] is not None:
         licenses = pc.fill_null(licenses, source["license"])
     hash_column = pa.array(hashes, pa.binary(16))
     columns = {
-        "doc_id": pa.array(ids, pa.binary(16)),
+        "doc_id": _ids(name, records.column("key"), hash_column),
         "source": pa.array([name] * rows, pa.string()),
         "key": records.column("key"),
         "text": records.column("text"),
@@ -310,6 +306,38 @@ def _documents(source: Mapping[str, Any], piece: Slice, records: Any) -> Any:
         "text_hash": hash_column,
     }
     return pa.table(columns, schema=SCHEMAS["documents"])
+
+
+def _ids(source: str, keys: Any, hashes: Any) -> Any:
+    """Return `document_id(source, key=identity_key(key, hash))` of every record, binary(16) [n]."""
+    from curate.kernels.blake2 import blake2b_many  # numba: half a second
+
+    own = keys.is_valid()
+    known = pa.concat_arrays(
+        [_joined(b"k", keys.filter(own)), _joined(b"c", hashes.filter(pc.invert(own)))]
+    )
+    sizes = pc.binary_length(known).to_numpy().astype("<i8")
+    lengths = pa.FixedSizeBinaryArray.from_buffers(
+        pa.binary(8), len(sizes), [None, pa.py_buffer(sizes)]
+    )
+    data, offsets = text_buffers(_joined(b"", lengths, known))
+    head = len(name := source.encode()).to_bytes(8, "little") + name
+    found = np.empty((len(sizes), ID_BYTES), dtype=np.uint8)
+    head_bytes, no_key = (np.frombuffer(part, dtype=np.uint8) for part in (head, b""))
+    blake2b_many(data, offsets, head_bytes, no_key, found)
+    has_key = own.to_numpy(zero_copy_only=False)
+    ids = np.empty_like(found)
+    ids[np.concatenate([np.flatnonzero(has_key), np.flatnonzero(~has_key)])] = found
+    return pa.FixedSizeBinaryArray.from_buffers(
+        pa.binary(ID_BYTES), len(ids), [None, pa.py_buffer(ids)]
+    )
+
+
+def _joined(head: bytes, *columns: Any) -> Any:
+    """Return `head` + the columns' bytes, row by row, large_binary [n]."""
+    whole = [column.cast(pa.large_binary()) for column in columns]
+    ends = [pa.scalar(part, pa.large_binary()) for part in (head, b"")]
+    return pc.binary_join_element_wise(ends[0], *whole, ends[1])
 
 
 def _utf8(texts: Any) -> Iterator[memoryview]:

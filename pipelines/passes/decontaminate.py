@@ -35,6 +35,7 @@ from pipelines.passes.base import (
     Context,
     PartJob,
     Parts,
+    PerShard,
     Workspace,
     add_counts,
     finish,
@@ -44,7 +45,7 @@ from pipelines.passes.base import (
 from pipelines.passes.benchmarks import build_index, open_index
 from pipelines.passes.heldout import earlier_versions
 
-__all__ = ["find_shard", "join_counts", "match_shard", "run", "score_shard"]
+__all__ = ["find_shard", "following", "join_counts", "match_shard", "run", "score_shard"]
 
 _NAME = "decontaminate"
 _KINDS = (*METHODS, WHOLE)
@@ -144,6 +145,47 @@ def _index_job(
     return PartJob(key, build_index, (inputs, asked, earlier))
 
 
+def following(context: Context) -> PerShard | None:
+    """Return what will be done to each shard of documents; None where that cannot be told yet.
+
+    The benchmarks' index is built for it.
+    """
+    asked = context.recipe.decontaminate
+    if not asked.against or asked.held_out:  # the latter asks which documents these are
+        return None
+    code, settings = code_digest(__name__), _settings(asked)
+    (built,) = run_parts(context, _NAME, "index", [_index_job(context, code, settings, ())])
+    (index,) = built.tables["index"]
+    total = sum(shard.rows for shard in context.manifests["collect"].tables["documents"])
+    if total <= settings["guards"]["max_documents"]:
+        return _matching(code, settings["record_above"], index, ())
+    return _finding(code, index)
+
+
+def _matching(
+    code: str, floors: Mapping[str, float], index: Shard, held_out: tuple[Shard, ...]
+) -> PerShard:
+    return PerShard(
+        name=_NAME,
+        code=code,
+        settings=floors,
+        content=tuple(shard.sha256 for shard in (index, *held_out)),
+        function=match_shard,
+        arguments=(index, floors, held_out),
+    )
+
+
+def _finding(code: str, index: Shard) -> PerShard:
+    return PerShard(
+        name=_NAME,
+        code=code,
+        settings="find",
+        content=(index.sha256,),
+        function=find_shard,
+        arguments=(index,),
+    )
+
+
 def _matched(
     context: Context,
     code: str,
@@ -158,20 +200,10 @@ def _matched(
     total = sum(shard.rows for shard in documents)
     own = [shard.sha256 for shard in (index, *held_out)]
     if total <= guards["max_documents"]:
-        jobs = [
-            PartJob(
-                part_key(code, floors, shard.sha256, *own),
-                match_shard,
-                (shard, index, floors, held_out),
-            )
-            for shard in documents
-        ]
-        return list(run_parts(context, _NAME, "match", jobs))
-    jobs = [
-        PartJob(part_key(code, "find", shard.sha256, own[0]), find_shard, (shard, index))
-        for shard in documents
-    ]
-    found = run_parts(context, _NAME, "find", jobs)
+        stage = _matching(code, floors, index, held_out)
+        return list(run_parts(context, _NAME, "match", [stage.job(shard) for shard in documents]))
+    stage = _finding(code, index)
+    found = run_parts(context, _NAME, "find", [stage.job(shard) for shard in documents])
     counts = tuple(part.tables["gram_counts"][0] for part in found)
     limits = {"documents": total, "most": guards["max_documents"], "share": guards["max_share"]}
     content = [shard.sha256 for shard in (index, *counts)]
@@ -230,8 +262,8 @@ def find_shard(workspace: Workspace, shard: Shard, index_shard: Shard) -> Parts:
             for name, hits in index.find(batch.column("text")).items():
                 if not len(hits):
                     continue
-                different = np.unique(np.stack([hits.document, hits.key], axis=1), axis=0)
-                np.add.at(counts[name], different[:, 1], 1)
+                different = np.unique(hits.document * sizes[name] + hits.key) % sizes[name]
+                counts[name] += np.bincount(different, minlength=sizes[name])
                 kind = np.full(len(hits), _KINDS.index(name), dtype=np.int8)
                 columns = [kind, hits.document + row, hits.word, hits.key]
                 writer.write(pa.table([pa.array(one) for one in columns], schema=_HITS))

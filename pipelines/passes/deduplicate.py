@@ -32,6 +32,7 @@ from pipelines.passes.base import (
     Context,
     PartJob,
     Parts,
+    PerShard,
     add_counts,
     finish,
     part_key,
@@ -123,6 +124,19 @@ def _content(arguments: Iterable[Any]) -> list[str]:
     return found
 
 
+def sketched(context: Context) -> PerShard:
+    """Return the stage that reads every text: exact hashes and band keys."""
+    asked = context.recipe.deduplicate
+    scheme = scheme_of(asked.near) if asked.near else None
+    return PerShard(
+        name="deduplicate",
+        code=code_digest(__name__),
+        settings={"exact": asked.exact, "scheme": scheme.to_dict() if scheme else None},
+        function=sketching.sketch_shard,
+        arguments=(asked.exact, scheme),
+    )
+
+
 def run(context: Context) -> Manifest:
     """Find exact and near duplicates."""
     began = time.monotonic()
@@ -134,20 +148,9 @@ def run(context: Context) -> Manifest:
     documents = (*own, *outside)
     code = code_digest(__name__)
     scheme = scheme_of(asked.near) if asked.near else None
-
-    sketch_settings = {"exact": asked.exact, "scheme": scheme.to_dict() if scheme else None}
+    stage = sketched(context)
     sketches = run_parts(
-        context,
-        "deduplicate",
-        "sketch",
-        [
-            PartJob(
-                part_key(code, sketch_settings, shard.sha256),
-                sketching.sketch_shard,
-                (shard, asked.exact, scheme),
-            )
-            for shard in documents
-        ],
+        context, "deduplicate", "sketch", [stage.job(shard) for shard in documents]
     )
     heads = tuple(part.tables["sketches"][0] for part in sketches)
     conserve(context.store.storage, "deduplicate", documents, heads)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 
 from curate.corpus.errors import InputError
 from curate.corpus.identity import fingerprint
@@ -269,12 +270,13 @@ def _all_true(passed: pl.DataFrame, height: int) -> np.ndarray:
 def _reasons(reasons: Mapping[str, np.ndarray], height: int) -> pl.Series:
     if not reasons:
         return pl.Series([[]] * height, dtype=pl.List(pl.String))
-    flags = pl.DataFrame({name: pl.Series(mask) for name, mask in reasons.items()})
-    listed = pl.concat_list(
-        pl.when(pl.col(name)).then(pl.lit(name)).otherwise(pl.lit(None, pl.String))
-        for name in reasons
-    )
-    return flags.select(listed.list.drop_nulls().alias("reasons"))["reasons"]
+    flags = np.stack(list(reasons.values()), axis=1)
+    offsets = np.zeros(height + 1, dtype=np.int64)
+    np.cumsum(flags.sum(axis=1), out=offsets[1:])
+    names = pa.array(list(reasons), pa.large_string()).take(pa.array(np.nonzero(flags)[1]))
+    listed = pl.from_arrow(pa.LargeListArray.from_arrays(pa.array(offsets), names))
+    assert isinstance(listed, pl.Series)
+    return listed.alias("reasons")
 
 
 def _gather_or_null(ids: pl.Series, rows: np.ndarray) -> pl.Series:

@@ -23,6 +23,7 @@ from pipelines.passes.base import (
     Context,
     PartJob,
     Parts,
+    PerShard,
     finish,
     part_key,
     run_parts,
@@ -30,8 +31,9 @@ from pipelines.passes.base import (
 )
 from pipelines.passes.fitting import artefact_of, unit_code
 from pipelines.passes.measuring import join_columns, measure_group
+from pipelines.recipe import Recipe
 
-__all__ = ["run"]
+__all__ = ["always", "run"]
 
 _JOBS = "pipelines.passes.measuring"
 
@@ -124,8 +126,8 @@ def _groups(context: Context, documents: Sequence[Shard]) -> list[_Group]:
     """Return what this recipe measures, the families of every run first."""
     recipe = context.recipe
     check_allowed(recipe)
-    always, wanted = families_of(recipe, signals_read(recipe))
-    groups = [_Group(label="always", names=tuple(always), code=_code(always))]
+    _, wanted = families_of(recipe, signals_read(recipe))
+    groups = [_always(recipe)]
     groups += [_Group(label=name, names=(name,), code=_code([name])) for name in wanted]
     for unit in units(recipe.measure.asked):
         groups.append(
@@ -148,17 +150,31 @@ def _code(names: Sequence[str]) -> str:
     )
 
 
+def always(context: Context) -> PerShard:
+    """Return the stage that every run of this recipe has: the families measured together."""
+    return _stage(_always(context.recipe))
+
+
+def _always(recipe: Recipe) -> _Group:
+    names, _ = families_of(recipe, signals_read(recipe))
+    return _Group(label="always", names=tuple(names), code=_code(names))
+
+
+def _stage(group: _Group) -> PerShard:
+    """Return what is done to each shard of documents for a group's columns."""
+    artefact = group.shard
+    return PerShard(
+        name="measure",
+        code=group.code,
+        settings=group.settings,
+        content=() if artefact is None else (artefact.sha256,),
+        function=measure_group,
+        arguments=(group.names, group.unit, artefact),
+    )
+
+
 def _measured(context: Context, group: _Group, documents: Sequence[Shard]) -> list[Parts]:
     """Return a group's columns for each shard of documents."""
-    artefact = group.shard
-    content = [] if artefact is None else [artefact.sha256]
-    jobs = [
-        PartJob(
-            part_key(group.code, group.settings, shard.sha256, *content),
-            measure_group,
-            (shard, group.names, group.unit, artefact),
-        )
-        for shard in documents
-    ]
-    stage = "signals" if group.label == "always" else f"signals {group.label}"
-    return run_parts(context, "measure", stage, jobs)
+    label = "signals" if group.label == "always" else f"signals {group.label}"
+    stage = _stage(group)
+    return run_parts(context, "measure", label, [stage.job(shard) for shard in documents])

@@ -14,9 +14,8 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from curate.corpus.shard import Shard, iter_batches, read_shard
+from curate.corpus.shard import Shard, iter_batches, iter_chosen, read_shard
 from curate.dedup.intervals import measured_rates
 from curate.dedup.measured import (
     NearestTwins,
@@ -160,17 +159,14 @@ def _digests(*tables: Sequence[Shard]) -> list[str]:
 
 def pick_sample(workspace: Workspace, shard: Shard, limit: int) -> Parts:
     """Job: copy the documents whose sample key is at most `limit`; only their groups are read."""
-    with (
-        workspace.storage.open(shard.path) as stream,
-        workspace.writer("picked", _TEXTS) as writer,
-    ):
-        parquet = pq.ParquetFile(stream)
-        for group in range(parquet.num_row_groups):
-            ids = parquet.read_row_group(group, columns=["doc_id"])["doc_id"]
-            mask = sample_keys(ids) <= np.uint64(limit)
-            if mask.any():
-                table = parquet.read_row_group(group, columns=["doc_id", "text"])
-                writer.write(table.filter(pa.array(mask)))
+    with workspace.writer("picked", _TEXTS) as writer:
+        for table in iter_chosen(
+            workspace.storage,
+            shard,
+            ["doc_id", "text"],
+            lambda ids: sample_keys(ids) <= np.uint64(limit),
+        ):
+            writer.write(table)
         return Parts({"picked": [writer.commit()]})
 
 

@@ -78,9 +78,8 @@ def sketch_shard(
         workspace.writer("band_runs", BAND_RUNS, kind="arrow") as band_file,
     ):
         exact_runs, band_runs = _Runs(exact_file), _Runs(band_file)
-        for batch in iter_batches(
-            workspace.storage, shard, ["doc_id", "text"], max_rows=_BATCH_ROWS
-        ):
+        read = ["doc_id", "text"] if exact or scheme is not None else ["doc_id"]
+        for batch in iter_batches(workspace.storage, shard, read, max_rows=_BATCH_ROWS):
             sketches.write(batch.select(["doc_id"]))
             rows = np.arange(row, row + batch.num_rows, dtype=np.uint32)
             row += batch.num_rows

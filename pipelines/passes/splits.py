@@ -5,7 +5,6 @@ A document that an earlier version of the corpus held out stays held out, with i
 cluster that joins two splits leaves train (and goes to test rather than validation).
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ import polars as pl
 
 from curate.corpus.shard import Shard, read_shard
 from curate.corpus.storage import Storage
+from curate.kernels.buffers import text_buffers
 
 __all__ = ["draw_splits"]
 
@@ -38,9 +38,7 @@ def draw_splits(
     """
     clusters, member = np.unique(labels, return_inverse=True)
     validation, test = settings["split"]["validation"], settings["split"]["test"]
-    draws = np.array(
-        [_uniform(settings["seed"], doc_id) for doc_id in ids.gather(clusters).to_list()]
-    )
+    draws = _uniform(settings["seed"], ids.gather(clusters))
     code = np.where(draws < validation, 1, np.where(draws < validation + test, 2, 0))
     sticky = np.zeros(len(clusters), dtype=np.int64)
     rows = pl.DataFrame({"doc_id": ids, "cluster": member})
@@ -55,7 +53,13 @@ def draw_splits(
     return pl.Series(_NAMES[np.maximum(code, sticky)[member]]), moved
 
 
-def _uniform(seed: int, doc_id: bytes) -> float:
-    """Return a number in [0, 1) that depends on the seed and the id alone."""
-    digest = hashlib.blake2b(doc_id, digest_size=8, key=f"split:{seed}".encode()).digest()
-    return int.from_bytes(digest, "little") / 2**64
+def _uniform(seed: int, ids: pl.Series) -> np.ndarray:
+    """Return float64 [n] in [0, 1), each depending on the seed and its id alone."""
+    from curate.kernels.blake2 import blake2b_many  # numba: half a second
+
+    data, offsets = text_buffers(ids.to_arrow(compat_level=pl.CompatLevel.oldest()))
+    digests = np.empty((len(ids), 8), dtype=np.uint8)
+    nothing, key = (np.frombuffer(part, dtype=np.uint8) for part in (b"", f"split:{seed}".encode()))
+    blake2b_many(data, offsets, nothing, key, digests)
+    numbers: np.ndarray = digests.view("<u8").reshape(-1).astype(np.float64) / 2.0**64
+    return numbers

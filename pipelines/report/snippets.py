@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from curate.corpus.shard import read_shard
+from curate.corpus.shard import iter_chosen
 from pipelines.corpus import Corpus
 from pipelines.report.text import clip, visible
 
@@ -21,6 +20,7 @@ __all__ = ["MAX_DOCUMENTS", "MAX_TEXT_BYTES", "Snippets"]
 MAX_DOCUMENTS = 200
 MAX_TEXT_BYTES = 2000
 _AROUND_BYTES = 120  # text before and after a span
+_COLUMNS = ["doc_id", "text", "path", "position", "license"]
 
 
 class Snippets:
@@ -52,25 +52,16 @@ class Snippets:
             return
         wanted = pa.array(sorted(self._wanted), pa.binary(16))
         storage = self._corpus.store.storage
-        for shard in self._corpus.shards("documents"):
-            ids = read_shard(storage, shard, ["doc_id"])["doc_id"]
-            here = pc.is_in(ids, value_set=wanted).to_numpy()
-            if here.any():
-                with storage.open(shard.path) as stream:
-                    self._read(pq.ParquetFile(stream), here)
 
-    def _read(self, parquet: Any, here: np.ndarray) -> None:
-        """Read the row groups that hold a wanted row."""
-        first, gone = 0, self._corpus.forgotten()
-        for group in range(parquet.num_row_groups):
-            rows = parquet.metadata.row_group(group).num_rows
-            mask = here[first : first + rows]
-            first += rows
-            if not mask.any():
-                continue
-            table = parquet.read_row_group(group, ["doc_id", "text", "path", "position", "license"])
-            for row in table.filter(pa.array(mask)).to_pylist():  # at most 200 in all
-                self._answer(row | ({"text": ""} if row["doc_id"] in gone else {}))
+        def among(ids: Any) -> np.ndarray:
+            found: np.ndarray = pc.is_in(ids, value_set=wanted).to_numpy()
+            return found
+
+        gone = self._corpus.forgotten()
+        for shard in self._corpus.shards("documents"):
+            for table in iter_chosen(storage, shard, _COLUMNS, among):
+                for row in table.to_pylist():  # at most 200 in all
+                    self._answer(row | ({"text": ""} if row["doc_id"] in gone else {}))
 
     def _answer(self, row: dict[str, Any]) -> None:
         data: bytes | None = None

@@ -45,7 +45,7 @@ def _frame(facts: Facts) -> pl.DataFrame:
     keep = facts.corpus.manifest("judge").settings["keep"]
     shards = facts.corpus.shards("signals")
     known = facts.corpus.table("signals").collect_schema().names()
-    wanted = [name for name, _ in parse_order(keep, known) if name in known]
+    wanted = [name for name, _ in parse_order(keep, [*known, "source"]) if name in known]
     columns = list(dict.fromkeys(["doc_id", *wanted]))
     table = pa.concat_tables([read_shard(storage, shard, columns) for shard in shards])
     standing = (

@@ -13,8 +13,8 @@ from curate.corpus.errors import InputError
 from curate.corpus.shard import read_shard
 from curate.readers.discover import expand
 from pipelines.corpus import open_corpus
-from pipelines.explain import explain
 from pipelines.exchange import export
+from pipelines.explain import explain
 from pipelines.passes.benchmarks import read_items
 from pipelines.passes.tokenize import cut_batches, document_cuts
 from pipelines.report.page import write_report

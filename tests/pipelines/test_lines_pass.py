@@ -11,8 +11,8 @@ from curate.corpus.shard import read_shard
 from curate.tokens.tokenizer import decode, load_tokenizer
 from pipelines.build import run
 from pipelines.corpus import why
-from pipelines.explain import explain
 from pipelines.exchange import export
+from pipelines.explain import explain
 from pipelines.passes import lines as lines_pass
 from pipelines.passes import tokenize
 from pipelines.verify import verify
