@@ -370,7 +370,7 @@ def test_wrapped_bodies_are_unwrapped(data, headers):
     ("data", "headers", "reason"),
     [
         (gzip.compress(page())[:-12], {"content-encoding": "gzip"}, "truncated"),
-        (gzip.compress(page())[:20] + b"\xff\xff\xff", {"content-encoding": "gzip"}, None),
+        (gzip.compress(page(), mtime=0)[:20] + b"\xff\xff\xff", {"content-encoding": "gzip"}, None),
         (b"ff\r\nshort", {"transfer-encoding": "chunked"}, "truncated"),
         (gzip.compress(bytes(1 << 24)), {"content-encoding": "gzip"}, "expands_too_much"),
         (page(), {"content-encoding": "gzip,gzip,gzip,gzip"}, "expands_too_much"),
