@@ -5,19 +5,18 @@
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
-from polars.io.plugins import register_io_source
 
 from curate.corpus.errors import InputError, IntegrityError, one_of
 from curate.corpus.identity import parse_id
 from curate.corpus.manifest import Manifest
-from curate.corpus.shard import Shard, iter_batches, read_shard
-from curate.corpus.storage import Storage
+from curate.corpus.shard import Shard, read_shard
+from pipelines.frames import scan
 from pipelines.store import Store, Version
 from pipelines.worddiff import word_diff
 
@@ -110,14 +109,8 @@ class Corpus:
         storage = self.store.storage
         if not shards:
             frame = pl.LazyFrame(schema=self._empty_schema(name))
-        elif any(shard.base is not None for shard in shards):
-            frame = _scan(storage, shards)
-        elif storage.is_local and shards[0].path.endswith(".parquet"):
-            frame = pl.scan_parquet([storage.full(shard.path) for shard in shards], glob=False)
         else:
-            frame = pl.DataFrame(
-                pl.from_arrow(pa.concat_tables([read_shard(storage, s) for s in shards]))
-            ).lazy()
+            frame = scan(storage, shards)
         if name in _MASKED and not as_stored:
             frame = self._without_forgotten(self._masked(frame, _MASKED[name]))
         if not hex_ids:
@@ -209,31 +202,6 @@ class Corpus:
             }
             for row in found.iter_rows(named=True)
         ]
-
-
-def _scan(storage: Storage, shards: Sequence[Shard]) -> pl.LazyFrame:
-    """Return Parquet shards, some of which lie over others, as a lazy frame."""
-    (*_, bottom) = shards[0].files
-    with storage.open(bottom.path) as stream:
-        schema = pl.read_parquet_schema(stream)
-
-    def frames(
-        columns: list[str] | None,
-        predicate: pl.Expr | None,
-        n_rows: int | None,
-        batch_size: int | None,
-    ) -> Iterator[pl.DataFrame]:
-        names, left = columns if columns else list(schema)[: 1 if columns == [] else None], n_rows
-        for shard in shards:
-            for batch in iter_batches(storage, shard, names, batch_size or 4096):
-                frame = pl.DataFrame(pl.from_arrow(batch)).select(names)
-                frame = frame if left is None else frame.head(left)
-                left = None if left is None else left - frame.height
-                yield frame if predicate is None else frame.filter(predicate)
-                if left == 0:
-                    return
-
-    return register_io_source(frames, schema=schema, is_pure=True)
 
 
 def open_corpus(name: str, *, store: Store | str = ".preceptor") -> Corpus:

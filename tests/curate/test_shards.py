@@ -23,7 +23,7 @@ from curate.corpus.shard import (
     read_shard,
 )
 from curate.corpus.storage import Storage
-from pipelines.corpus import _scan
+from pipelines.frames import scan
 
 ROWS = 10
 
@@ -97,7 +97,7 @@ def test_every_way_to_read_gives_the_whole(
         "text": wanted["text"][::3],
         "position": list(range(0, ROWS, 3)),
     }
-    frame = _scan(storage, [top, base])
+    frame = scan(storage, [top, base])
     assert frame.select(pl.len()).collect().item() == 2 * ROWS
     found = frame.filter(pl.col("text").str.starts_with("new")).select("position").collect()
     assert found["position"].to_list() == sorted(first)

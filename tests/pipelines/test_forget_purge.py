@@ -29,7 +29,7 @@ PLANTED = "zwiebelfisch"
 def _sections(folder: Path) -> dict[str, Any]:
     return {
         "sources": [{"name": "notes", "paths": ["*.jsonl"]}],
-        "collect": {"part_bytes": 4000},
+        "collect": {"part_bytes": 12000},
         "clean": {"repeated_lines": {"above": 3}},
         "deduplicate": {"near": {"threshold": 0.7, "sample": 200}},
         "decontaminate": {"held_out": True},
@@ -44,7 +44,7 @@ def base(tmp_path_factory: pytest.TempPathFactory, lab: Any) -> Path:
     line = "This line stands in many documents of the archive and is boring by now."
     records: list[Any] = [
         {"id": f"n{i}", "text": f"{lab.text(i)}\n{line}", "url": f"https://a.org/{i}"}
-        for i in range(16)
+        for i in range(20)
     ]
     secret = f"{line}\n{lab.text(77)} the {PLANTED} swims\r\nfar\n{line.upper()} {PLANTED}"
     records[5:5] = [
@@ -56,6 +56,8 @@ def base(tmp_path_factory: pytest.TempPathFactory, lab: Any) -> Path:
     lab.jsonl(folder / "notes.jsonl", records)
     recipe = lab.recipe(folder, **_sections(folder))
     lab.run(recipe, folder / "store")
+    cleaned = open_corpus("tiny", store=str(folder / "store")).shards("documents")
+    assert any(shard.base for shard in cleaned), "the sentence is also in a file over another"
     report = folder / "store" / "reports" / "tiny@1.html"
     report.parent.mkdir()
     report.write_text(f"<p>A sample: the {PLANTED} swims</p>")
