@@ -37,8 +37,9 @@ READY_MADE = {
 }
 _MAX_LISTED = 10_000
 
-Number = int | Annotated[float, Field(allow_inf_nan=False)]
-Scalar = bool | int | Annotated[float, Field(allow_inf_nan=False)] | str
+_Integer = Annotated[int, Field(ge=-(2**63), lt=2**63)]  # a larger one is taken as a float
+Number = _Integer | Annotated[float, Field(allow_inf_nan=False)]
+Scalar = bool | _Integer | Annotated[float, Field(allow_inf_nan=False)] | str
 CheckName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
 
 

@@ -222,6 +222,8 @@ def show_summary(facts: Mapping[str, Any]) -> None:
             _percent(drawn.get("realised_share")),
             "-" if drawn.get("epochs") is None else f"{drawn['epochs']:.2f}",
         )
+    if _is_one_of_sources(facts["mixture"]):
+        table.add_row(*_total_of_sources(facts["sources"], facts["mixture"]["phases"][0]))
     show(table)
     _show_mixture(facts["mixture"])
     reasons = [row for row in facts["reasons"] if row["documents"]]
@@ -243,10 +245,31 @@ def show_summary(facts: Mapping[str, Any]) -> None:
     console.print()
 
 
+def _total_of_sources(
+    rows: Sequence[Mapping[str, Any]], phase: Mapping[str, Any]
+) -> tuple[str, ...]:
+    """Return the cells of the last row: what was asked and drawn as sizes, not as shares."""
+    documents, quarantined, kept, tokens = (
+        sum(row[key] for row in rows) for key in ("documents", "quarantined", "kept", "tokens")
+    )
+    total = phase["total"]
+    return (
+        "all",
+        f"{documents:,}",
+        f"{quarantined:,}",
+        f"{kept:,}",
+        f"{100 * kept / documents:.1f}" if documents else "-",
+        f"{tokens:,}",
+        f"{total['asked']:,}",
+        f"{total['realised']:,} {phase['unit']}",
+        _epochs(total),
+    )
+
+
 def _show_mixture(mixture: Mapping[str, Any]) -> None:
     """Print the phases of a curriculum, and domains that are no sources, the most drawn first."""
     phases = mixture["phases"]
-    if len(phases) == 1 and mixture["domains"] == "source":
+    if _is_one_of_sources(mixture):
         return
     table = new_table(
         ("phase", "left"),
@@ -270,8 +293,26 @@ def _show_mixture(mixture: Mapping[str, Any]) -> None:
         hidden = len(rows) - _DOMAINS_SHOWN + phase["hidden"]
         if hidden > 0:
             table.add_row(escape(phase["name"]), f"... and {hidden} more", "", "", "", "")
+        total = phase["total"]
+        table.add_row(
+            escape(phase["name"]),
+            "all",
+            f"{total['asked']:,}",
+            "",
+            f"{total['realised']:,} {phase['unit']}",
+            _epochs(total),
+        )
     console.print()
     show(table)
+
+
+def _is_one_of_sources(mixture: Mapping[str, Any]) -> bool:
+    """Return whether the table of the sources tells the whole mixture."""
+    return len(mixture["phases"]) == 1 and mixture["domains"] == "source"
+
+
+def _epochs(total: Mapping[str, Any]) -> str:
+    return f"{total['realised'] / total['available']:.2f}" if total["available"] else "-"
 
 
 def _percent(share: float | None) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from curate.corpus.errors import InputError
+from curate.corpus.errors import InputError, IntegrityError
 from pipelines.options import STORE, CorpusArgument, StoreOption
 
 if TYPE_CHECKING:
@@ -60,16 +60,20 @@ def forget(
     from pipelines.forget.takedown import forget as take_down
 
     request = Request(ids=read_ids(ids) if ids is not None else None, where=where, url=url)
-    done = take_down(
-        corpus,
-        request,
-        store=store,
-        reason=reason,
-        restore_twin=restore_twin,
-        dry_run=dry_run,
-        with_purge=with_purge,
-        runs=runs or (),
-    )
+    try:
+        done = take_down(
+            corpus,
+            request,
+            store=store,
+            reason=reason,
+            restore_twin=restore_twin,
+            dry_run=dry_run,
+            with_purge=with_purge,
+            runs=runs or (),
+        )
+    except IntegrityError as error:
+        error.add_note("Is another takedown at work here? Run the same command again")
+        raise
     if as_json:
         import json
 

@@ -6,7 +6,7 @@ import polars as pl
 import pyarrow as pa
 from polars.io.plugins import register_io_source
 
-from curate.corpus.shard import PARQUET, Shard, iter_batches, read_shard
+from curate.corpus.shard import PARQUET, Shard, footer, iter_batches, read_shard
 from curate.corpus.storage import Storage
 
 __all__ = ["scan"]
@@ -16,11 +16,17 @@ def scan(storage: Storage, shards: Sequence[Shard]) -> pl.LazyFrame:
     """Return one or more shards of a table, in order, as a lazy frame.
 
     Parquet in a local store is scanned by polars; a shard that lies over another is read batch by
-    batch; the rest is read whole.
+    batch; the rest is read whole. Footers are read at once: a file that is gone or cut short is
+    told here, not by whoever collects the frame.
+
+    Raises:
+        IntegrityError: a file cannot be read.
     """
     if any(shard.base is not None for shard in shards):
         return _whole(storage, shards)
     if storage.is_local and shards[0].path.endswith(PARQUET):
+        for shard in shards:
+            footer(storage, shard)
         return pl.scan_parquet([storage.full(shard.path) for shard in shards], glob=False)
     tables = [read_shard(storage, shard) for shard in shards]
     return pl.DataFrame(pl.from_arrow(pa.concat_tables(tables))).lazy()
@@ -28,6 +34,8 @@ def scan(storage: Storage, shards: Sequence[Shard]) -> pl.LazyFrame:
 
 def _whole(storage: Storage, shards: Sequence[Shard]) -> pl.LazyFrame:
     """Return Parquet shards, some of which lie over others."""
+    for shard in shards:
+        footer(storage, shard)
     (*_, bottom) = shards[0].files
     with storage.open(bottom.path) as stream:
         schema = pl.read_parquet_schema(stream)

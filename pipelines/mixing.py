@@ -41,12 +41,17 @@ def parse_budget(value: str) -> tuple[int, str]:
     Raises:
         ValueError: the text has another form.
     """
+    exact, unit = _exact_budget(value)
+    return math.floor(exact), unit
+
+
+def _exact_budget(value: str) -> tuple[Decimal, str]:
     match = re.fullmatch(rf"\s*{_NUMBER}\s*([kKMBT]?)\s*(tokens?|documents?)\s*", value)
     if match:
-        return math.floor(Decimal(match[1]) * _TOKENS[match[2]]), match[3].rstrip("s") + "s"
+        return Decimal(match[1]) * _TOKENS[match[2]], match[3].rstrip("s") + "s"
     match = re.fullmatch(rf"\s*{_NUMBER}\s*([A-Za-z]+)\s*", value)
     if match and match[2] in _BYTES:
-        return math.floor(Decimal(match[1]) * _BYTES[match[2]]), "bytes"
+        return Decimal(match[1]) * _BYTES[match[2]], "bytes"
     raise ValueError(f"write a budget as {_FORMS}")
 
 
@@ -54,9 +59,11 @@ def _budget(value: Any) -> Any:
     if value is not None:
         if not isinstance(value, str):
             raise ValueError(f"write a budget as {_FORMS}")
-        amount, unit = parse_budget(value)
+        amount, unit = _exact_budget(value)
         if amount < 1:
             raise ValueError(f"a budget is at least 1 {unit.removesuffix('s')}")
+        if unit != "bytes" and amount % 1:
+            raise ValueError(f"{unit} are whole; write so many of them")
     return value
 
 
@@ -195,6 +202,8 @@ class Portion(Section):
         if self.weights is not None and not any(self.weights.values()):
             raise ValueError("weights are all zero; give at least one a weight above 0")
         if self.epochs is not None:
+            if not self.epochs:
+                raise ValueError("epochs name no domain; name some, or remove the key")
             if OTHERS in self.epochs:
                 raise ValueError("epochs name domains; '*' is for weights and quality")
             both = sorted(set(self.epochs) & set(self.weights or {}))

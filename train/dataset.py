@@ -131,9 +131,9 @@ class RowStream(_Opened, IterableDataset[dict[str, Tensor]]):
         """Go on where a state was taken, whatever the ranks and workers were then.
 
         Raises:
-            InputError: it was saved with another seed or other plans.
+            InputError: it is no state, or was saved with another seed or other plans.
         """
-        self._sample = self.store.order.sample_of(state)
+        self._sample = self.store.sample_of(state)
 
 
 class RowLoader:

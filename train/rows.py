@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from curate.corpus.errors import InputError, one_of
-from train.order import Order
+from train.order import STATE, Order
 from train.shards import Plan, Shards
 
 __all__ = ["IGNORE", "Block", "RowReader", "Store", "open_rows"]
@@ -232,6 +232,18 @@ class Store:
             raise InputError(f"plan {plan!r} has rows 0 to {size - 1}; asked for {rows}")
         return chosen
 
+    def sample_of(self, state: Any) -> int:
+        """Return the sample that a state stands before.
+
+        Raises:
+            InputError: it is not a state, or one of another seed or other plans.
+        """
+        if not isinstance(state, Mapping) or not all(isinstance(key, str) for key in state):
+            raise InputError(
+                f"a state is five integers by name, {', '.join(STATE)}; got {state!r:.60}"
+            )
+        return self.order.sample_of(state)
+
     def batch(self, first: int, last: int, *, rank: int = 0, world: int = 1) -> Block:
         """Return the samples `first` to `last` of the run, or a rank's share of them."""
         blocks = [
@@ -288,7 +300,7 @@ class Store:
             )
         if epochs is not None and epochs < 1:
             raise InputError(f"epochs is {epochs}; give at least 1, or None for an endless stream")
-        first = 0 if state is None else self.order.sample_of(state)
+        first = 0 if state is None else self.sample_of(state)
         turn = self.run.phases[-1]
         end = None if epochs is None else turn.first_row + epochs * self.plan(turn.plan).num_rows
         while end is None or first < end:
@@ -297,12 +309,20 @@ class Store:
             first = last
 
 
-def open_rows(run_json: str | PathLike[str]) -> Store:
+def open_rows(run_json: str | PathLike[str], *, verify: bool = False) -> Store:
     """Open the rows that a `run.json` names.
 
+    Plans and the tokenizer are known by their digests; shards, which are large, by their size and
+    their rows.
+
+    Args:
+        run_json: the run file.
+        verify: read the shards whole too, and compare their digests.
+
     Raises:
-        InputError: a file is missing, cut short, changed, or does not belong to the others.
+        InputError: a file is missing or cut short, or does not belong to the others; a plan, the
+            tokenizer or, with `verify`, a shard was changed.
     """
     from train.runfile import load_run
 
-    return Store(load_run(run_json, columns=("tokens", "num_bytes")))
+    return Store(load_run(run_json, columns=("tokens", "num_bytes"), verify=verify))

@@ -61,12 +61,15 @@ class Run:
         return self.config.rows_per_step(self.row_tokens)
 
 
-def load_run(path: str | os.PathLike[str], columns: Sequence[str] | None = None) -> Run:
+def load_run(
+    path: str | os.PathLike[str], columns: Sequence[str] | None = None, *, verify: bool = False
+) -> Run:
     """Read and check a run file; nothing is trained when this raises `InputError`.
 
     Args:
         path: of `run.json`.
         columns: that the shards must have; by default what the run's objective needs.
+        verify: compare the shards' digests too, for which they are read whole.
     """
     file = Path(path).absolute()
     raw = _read_json(file)
@@ -83,13 +86,15 @@ def load_run(path: str | os.PathLike[str], columns: Sequence[str] | None = None)
     seed = config.seed if config.seed is not None else raw["seed"]
     if raw["row_tokens"] < 2:
         raise InputError(f"{file}: row_tokens is {raw['row_tokens']}; a row has at least 2 tokens")
+    if not raw["shards"]:
+        raise InputError(f"{file} names no shards, so there are no rows; resolve the run again")
     try:
         phases = [
             Phase(first_row=p["first_row"], plan=p["plan"], epoch=p["epoch"])
             for p in raw.get("phases") or [{"first_row": 0, "plan": "train", "epoch": 0}]
         ]
         tokenizer = _tokenizer(raw["tokenizer"], file.parent)
-        shards = [_table(entry, file.parent, columns) for entry in raw["shards"]]
+        shards = [_table(entry, file.parent, columns, digest=verify) for entry in raw["shards"]]
         plans = {
             name: [_table(entry, file.parent, ["spans"], digest=True) for entry in entries]
             for name, entries in raw["plans"].items()
@@ -209,7 +214,7 @@ def _check_digest(entry: Mapping[str, Any], path: Path, what: str) -> None:
 def _table(
     entry: Mapping[str, Any], base: Path, columns: Sequence[str], *, digest: bool = False
 ) -> Path:
-    """Check a shard or plan: size, digest (plans), columns, rows."""
+    """Check a shard or plan: size, digest (plans; shards if asked), columns, rows."""
     path = _local(entry, base)
     size = path.stat().st_size
     if "bytes" in entry and size != entry["bytes"]:
@@ -218,7 +223,7 @@ def _table(
             "changed: build it again"
         )
     if digest:
-        _check_digest(entry, path, "the plan")
+        _check_digest(entry, path, "the file")
     found = map_table(path, columns).num_rows
     if found != entry["rows"]:
         raise InputError(f"{path} has {found:,} rows, the run names {entry['rows']:,}")

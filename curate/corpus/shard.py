@@ -198,25 +198,61 @@ def footer(storage: Storage, shard: Shard) -> dict[str, str]:
     Raises:
         IntegrityError: the file is missing, cut short, or of another format version.
     """
-    try:
-        if shard.path.endswith(ARROW):
-            table = read_shard(storage, shard, columns=["doc_id"] if shard.ids else None)
-            ids = MultisetHash()
-            if shard.ids:
-                ids.add(table["doc_id"])
-            return {"rows": str(table.num_rows), "ids": ids.hexdigest() if shard.ids else ""}
-        with storage.open(shard.path) as stream:
-            metadata = pq.read_metadata(stream)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise IntegrityError(f"{shard.path} cannot be read: {error}") from error
+    if shard.path.endswith(ARROW):
+        table = read_shard(storage, shard, columns=["doc_id"] if shard.ids else None)
+        ids = MultisetHash()
+        if shard.ids:
+            ids.add(table["doc_id"])
+        return {"rows": str(table.num_rows), "ids": ids.hexdigest() if shard.ids else ""}
+    with _reading(shard.path), storage.open(shard.path) as stream:
+        metadata = pq.read_metadata(stream)
+        schema = metadata.schema.to_arrow_schema()
     found = {
-        k.decode(): v.decode() for k, v in (metadata.metadata or {}).items() if k != b"ARROW:schema"
+        k.decode(errors="replace"): v.decode(errors="replace")
+        for k, v in (metadata.metadata or {}).items()
+        if k != b"ARROW:schema"
     }
-    check_format(metadata.schema.to_arrow_schema(), shard.path)
+    check_format(schema, shard.path)
     if shard.base is not None:
         _check_base(shard, found.get(_BASE_KEY))
         return footer(storage, shard.base)
     return {**found, "rows": str(metadata.num_rows), "ids": found.get(_IDS_KEY, "")}
+
+
+@contextlib.contextmanager
+def _reading(path: str) -> Iterator[None]:
+    """Tell what Arrow or the system cannot read as one line; never put a `yield` in the block."""
+    try:
+        yield
+    except (
+        pa.ArrowInvalid,
+        pa.ArrowTypeError,
+        pa.ArrowNotImplementedError,
+        pa.ArrowSerializationError,
+        OSError,
+    ) as error:
+        why = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise IntegrityError(f"{path} cannot be read: {why}") from error
+
+
+@contextlib.contextmanager
+def _parquet(storage: Storage, path: str) -> Iterator[Any]:
+    """Open a Parquet file of this format version; what the block raises passes as it is."""
+    with contextlib.ExitStack() as stack:
+        with _reading(path):
+            parquet = pq.ParquetFile(stack.enter_context(storage.open(path)))
+            schema = parquet.schema_arrow
+        check_format(schema, path)
+        yield parquet
+
+
+def _read_on(path: str, batches: Iterator[Any]) -> Iterator[Any]:
+    while True:
+        with _reading(path):
+            batch = next(batches, None)
+        if batch is None:
+            return
+        yield batch
 
 
 _held: dict[tuple[str, str], list[Any]] = {}
@@ -234,19 +270,24 @@ def hold(storage: Storage, shard: Shard, batches: list[Any]) -> Iterator[None]:
 
 
 def read_shard(storage: Storage, shard: Shard, columns: list[str] | None = None) -> Any:
-    """Return a shard as an Arrow table (memory-mapped when it is a local `.arrow` file)."""
+    """Return a shard as an Arrow table (memory-mapped when it is a local `.arrow` file).
+
+    Raises:
+        IntegrityError: the file is missing, cut short, damaged, or not as its manifest says.
+    """
     if shard.base is not None:
         table = read_shard(storage, shard.base, columns)
         patch = _patch(storage, shard, table.schema)
         return table if patch is None else pa.Table.from_batches([patch.applied(_whole(table), 0)])
-    if shard.path.endswith(PARQUET):
-        with storage.open(shard.path) as stream:
-            table = pq.ParquetFile(stream).read(columns=columns)
-    elif storage.is_local:
-        table = ipc.open_file(pa.memory_map(storage.full(shard.path))).read_all()
-    else:
-        with storage.open(shard.path) as stream:
-            table = ipc.open_file(stream).read_all()
+    with _reading(shard.path):
+        if shard.path.endswith(PARQUET):
+            with storage.open(shard.path) as stream:
+                table = pq.ParquetFile(stream).read(columns=columns)
+        elif storage.is_local:
+            table = ipc.open_file(pa.memory_map(storage.full(shard.path))).read_all()
+        else:
+            with storage.open(shard.path) as stream:
+                table = ipc.open_file(stream).read_all()
     check_format(table.schema, shard.path)
     if table.num_rows != shard.rows:
         raise IntegrityError(
@@ -258,7 +299,11 @@ def read_shard(storage: Storage, shard: Shard, columns: list[str] | None = None)
 def iter_batches(
     storage: Storage, shard: Shard, columns: list[str] | None = None, max_rows: int = 4096
 ) -> Iterator[Any]:
-    """Yield a Parquet shard's record batches in order, memory bounded by a row group."""
+    """Yield a Parquet shard's record batches in order, memory bounded by a row group.
+
+    Raises:
+        IntegrityError: as `read_shard`.
+    """
     if (held := _held.get((storage.uri, shard.path))) is not None:
         for batch in held:
             chosen = batch if columns is None else batch.select(columns)
@@ -266,10 +311,9 @@ def iter_batches(
                 yield chosen.slice(first, max_rows)
         return
     if shard.base is None:
-        with storage.open(shard.path) as stream:
-            parquet = pq.ParquetFile(stream)
-            check_format(parquet.schema_arrow, shard.path)
-            yield from parquet.iter_batches(batch_size=max_rows, columns=columns)
+        with _parquet(storage, shard.path) as parquet:
+            batches = parquet.iter_batches(batch_size=max_rows, columns=columns)
+            yield from _read_on(shard.path, batches)
         return
     patch, row = None, 0
     for batch in iter_batches(storage, shard.base, columns, max_rows):
@@ -291,16 +335,19 @@ def iter_chosen(
         shard: with a column `doc_id`.
         columns: what to read.
         chosen: `binary(16)` ids [n] -> bool [n].
+
+    Raises:
+        IntegrityError: as `read_shard`.
     """
     (*_, bottom), patch, row = shard.files, None, 0
-    with storage.open(bottom.path) as stream:
-        parquet = pq.ParquetFile(stream)
-        check_format(parquet.schema_arrow, bottom.path)
+    with _parquet(storage, bottom.path) as parquet:
         for group in range(parquet.num_row_groups):
-            ids = parquet.read_row_group(group, columns=["doc_id"])["doc_id"]
+            with _reading(bottom.path):
+                ids = parquet.read_row_group(group, columns=["doc_id"])["doc_id"]
             mask = chosen(ids)
             if mask.any():
-                batch = _whole(parquet.read_row_group(group, columns=columns))
+                with _reading(bottom.path):
+                    batch = _whole(parquet.read_row_group(group, columns=columns))
                 for top in reversed(shard.files[:-1]):
                     patch = _patch(storage, top, batch.schema)
                     batch = batch if patch is None else patch.applied(batch, row)
@@ -340,11 +387,9 @@ class Patch:
 
 def _patch(storage: Storage, shard: Shard, schema: Any) -> Patch | None:
     """Read what lies over a shard's base; None where it concerns none of the columns read."""
-    with storage.open(shard.path) as stream:
-        parquet = pq.ParquetFile(stream)
-        check_format(parquet.schema_arrow, shard.path)
+    with _parquet(storage, shard.path) as parquet, _reading(shard.path):
         found = (parquet.metadata.metadata or {}).get(_BASE_KEY.encode(), b"")
-        _check_base(shard, found.decode())
+        _check_base(shard, found.decode(errors="replace"))
         told = [name for name in parquet.schema_arrow.names if name not in (_ROW, "doc_id")]
         names = [name for name in told if name in schema.names]
         if not names:

@@ -1,4 +1,6 @@
-"""Put documents' ids between their boundaries; import it where it is used (numba, half a second).
+"""What encoding does to every byte and id; import it where it is used (numba, half a second).
+
+Texts with certain characters are found, and documents' ids put between their boundaries.
 
 >>> import numpy as np
 >>> out = np.empty(7, np.uint16)
@@ -15,8 +17,50 @@ import numpy as np
 import numpy.typing as npt
 
 from curate.kernels.compiled import compiled
+from curate.kernels.ranges import between_64
+from curate.kernels.simd import trailing_zeros
+from curate.kernels.utf8 import character_at, character_width
 
-__all__ = ["frame"]
+__all__ = ["find_points", "frame"]
+
+_LEAD, _LAST = np.uint8(0xC2), np.uint8(0xFF)  # a character's first byte beyond ASCII
+
+
+@compiled
+def find_points(
+    data: npt.NDArray[np.uint8],
+    offsets: npt.NDArray[np.int64],
+    table: npt.NDArray[np.uint8],
+    found: npt.NDArray[np.bool_],
+) -> None:
+    """Set `found` [n] for texts with a code point beyond ASCII whose entry in `table` is not 0.
+
+    Args:
+        data: uint8 [total], UTF-8.
+        offsets: int64 [n + 1], text i is `data[offsets[i] : offsets[i + 1]]`.
+        table: uint8 [k], by code point; those of k and above are not looked for.
+        found: bool [n].
+    """
+    one = np.uint64(1)
+    for text in range(len(offsets) - 1):
+        i, stop = offsets[text], offsets[text + 1]
+        some = False
+        while i + 64 <= stop and not some:
+            leads = between_64(data, i, _LEAD, _LAST)
+            while leads != 0:
+                k = i + trailing_zeros(leads)
+                width = character_width(data, k, stop)
+                code = character_at(data, k, width) if width else 0
+                some |= code < len(table) and table[code] != 0
+                leads &= leads - one
+            i += 64
+        while i < stop and not some:
+            if data[i] >= _LEAD:
+                width = character_width(data, i, stop)
+                code = character_at(data, i, width) if width else 0
+                some = code < len(table) and table[code] != 0
+            i += 1
+        found[text] = some
 
 
 @compiled

@@ -96,10 +96,12 @@ class Draws:
             (available with every document as often as its factor says), capacity (what could be
             asked at most), capped_documents and capped (what the repeat cap kept from being drawn),
             curve (the copies of each bucket of its quality curve, or null).
+        longest: size of the longest document, in the budget's unit.
     """
 
     copies: np.ndarray
     rows: list[dict[str, Any]]
+    longest: int
 
 
 def steps(alike: np.ndarray, copies: Mapping[int, float]) -> np.ndarray:
@@ -259,7 +261,8 @@ def _draw(
         whole = max(sum(row[column] for row in rows), 1)
         for row in rows:
             row[f"{column}_share"] = row[column] / whole
-    return Draws(copies=copies.astype(np.int32), rows=rows)
+    longest = int(documents.sizes(strategy.unit).max(initial=0))
+    return Draws(copies=copies.astype(np.int32), rows=rows, longest=longest)
 
 
 def _row(
@@ -278,7 +281,7 @@ def _row(
         "asked": asked,
         "realised": realised,
         "epochs": realised / available if available else None,
-        "factor_size": known.sizes[i],
+        "factor_size": math.floor(known.sizes[i]),
         "capacity": known.capacities[i],
         "capped_documents": capped_documents,
         "capped": capped,

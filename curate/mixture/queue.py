@@ -11,7 +11,7 @@ the rate at which the curve first gives (k + h) / f.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
@@ -66,31 +66,45 @@ def capacity(members: Members) -> int:
     A limit such as 2.5 is met by the domain: of its documents some are read twice, some thrice.
     """
     used = np.minimum(members.used, np.ceil(members.limits))
-    return max(_scaled_sum(members.limits - used, members.sizes), 0)
+    return max(math.floor(_scaled_sum(members.limits - used, members.sizes)), 0)
 
 
-def factor_size(members: Members) -> int:
-    """Return the size of a domain at rate 1, rounded down; its quality curve has mean 1."""
+def factor_size(members: Members) -> Fraction:
+    """Return the exact size of a domain at rate 1; its quality curve has mean 1."""
     return _scaled_sum(np.minimum(members.factors, members.cap), members.sizes)
 
 
-def _scaled_sum(scales: np.ndarray, sizes: np.ndarray) -> int:
-    """Return floor(sum(scales * sizes)) exactly; scales have few values."""
+def _scaled_sum(scales: np.ndarray, sizes: np.ndarray) -> Fraction:
+    """Return sum(scales * sizes) exactly; scales have few values."""
     values, which = np.unique(scales, return_inverse=True)
     sums = np.zeros(len(values), dtype=np.int64)
     np.add.at(sums, which, sizes)
     exact = (
         Fraction(float(v)) * int(total) for v, total in zip(values, sums, strict=True) if total
     )
-    return math.floor(sum(exact, Fraction(0)))
+    return sum(exact, Fraction(0))
 
 
 def once(members: Members) -> np.ndarray:
-    """Return int64 [n]: the copies at rate 1, without a curve."""
+    """Return int64 [n]: the copies at rate 1, without a curve.
+
+    Each document is rounded on its own; those at a limit such as 2.5 meet it together. Where all
+    that comes to more epochs than the repeat cap, the last copies of the queue are left out, so
+    that the domain is nearest to its cap.
+    """
     wanted = np.minimum(members.factors, members.limits)
     whole = np.floor(wanted)
-    copies = whole.astype(np.int64) + (_fractions(members.hashes) < wanted - whole)
-    return np.asarray(np.maximum(copies - members.used, 0))
+    rounded = whole.astype(np.int64) + (_fractions(members.hashes) < wanted - whole)
+    bound = np.flatnonzero((members.factors >= members.limits) & (wanted > whole))
+    sizes = members.sizes[bound]
+    more = nearest_prefix(sizes, math.floor(_scaled_sum((wanted - whole)[bound], sizes)))
+    rounded[bound] = whole[bound] + (np.arange(len(bound)) < more)
+    copies = np.asarray(np.maximum(rounded - members.used, 0))
+    most = math.floor(Fraction(members.cap) * int(members.sizes.sum()))
+    left = max(most - int((members.used * members.sizes).sum()), 0)
+    if int((copies * members.sizes).sum()) <= left:
+        return copies
+    return cut(replace(members, factors=wanted, limits=rounded), left)[0]
 
 
 def cut(members: Members, want: int) -> tuple[np.ndarray, float]:

@@ -64,13 +64,13 @@ class Domains:
     Attributes:
         names: of the domains.
         available: size of each domain, in the strategy's unit.
-        sizes: the same with every document as often as its factor says.
+        sizes: the same with every document as often as its factor says, exactly.
         capacities: what can be drawn at most.
     """
 
     names: Sequence[str]
     available: Sequence[int]
-    sizes: Sequence[int]
+    sizes: Sequence[int | Fraction]
     capacities: Sequence[int]
 
 
@@ -105,7 +105,7 @@ def ask(domains: Domains, strategy: Strategy) -> list[int]:
             f"mix.epochs alone ask for {sum(asked):,} {strategy.unit}, more than the budget of "
             f"{budget:,}; raise the budget or lower the epochs"
         )
-    if left is not None and strategy.epochs and not any(domains.sizes[i] for i in others):
+    if left is not None and strategy.epochs and not any(domains.available[i] for i in others):
         raise InputError(
             f"mix.epochs name every domain and ask for {sum(asked):,} {strategy.unit}; remove the "
             "budget, or the epochs of one domain"
@@ -139,6 +139,8 @@ def _share_out(
     capacities = [domains.capacities[i] for i in others]
     available = [domains.available[i] for i in others]
     fixed = (strategy.budget or 0) - (budget or 0)
+    if budget and not any(capacities):
+        raise _nothing_left(strategy, fixed, read_out=any(domains.sizes[i] for i in others))
     if strategy.kind == "unimax":
         assert budget is not None, "unimax spreads a budget"
         bounds = capacities
@@ -153,7 +155,7 @@ def _share_out(
         return _unimax(bounds, budget)
     once = [min(domains.sizes[i], domains.capacities[i]) for i in others]
     if budget is None and strategy.kind == "natural":
-        return once
+        return [math.floor(size) for size in once]
     shares = _shares(domains, others, strategy)
     if not any(shares):
         return [0] * len(shares)
@@ -162,8 +164,8 @@ def _share_out(
     largest, scarcest = _largest(shares, capacities)
     if budget > largest:
         # Natural shares of domains with one cap are limited by all of them at once.
-        alike = _largest(shares, [n * sum(capacities) // max(sum(shares), 1) for n in shares])[0]
-        name = None if alike - largest <= len(shares) else domains.names[others[scarcest]]
+        together = sum(capacities) - largest <= len(shares)
+        name = None if together else domains.names[others[scarcest]]
         which = slice(None) if name is None else slice(scarcest, scarcest + 1)
         raise _too_much(
             strategy, largest + fixed, _epochs(capacities[which], available[which]), name
@@ -171,13 +173,26 @@ def _share_out(
     return apportion(budget, shares)
 
 
-_WHY = "repeat_cap, quality curves and what earlier phases read set that"
+_WHY = "repeat_cap, copies, quality curves and what earlier phases read set that"
+
+
+def _nothing_left(strategy: Strategy, most: int, *, read_out: bool) -> InputError:
+    """Return the refusal of a budget for domains that can give nothing at all."""
+    why = (
+        f"nothing is left to draw from ({_WHY})"
+        if read_out
+        else "`copies` reads no document of the domains that share it; raise its factors"
+    )
+    return InputError(
+        f"a budget of {strategy.budget:,} {strategy.unit} cannot be met: {why}. "
+        f"The largest feasible budget is {most:,} {strategy.unit}"
+    )
 
 
 def _too_much(strategy: Strategy, most: int, epochs: str, name: str | None = None) -> InputError:
     assert strategy.budget is not None, "only a budget can be too much"
     scarce = "all the text" if name is None else repr(name)
-    remedy = "" if name is None else " or that weight"
+    remedy = " or that weight" if name is not None and strategy.kind == "weights" else ""
     return InputError(
         f"a budget of {strategy.budget:,} {strategy.unit} needs more than {epochs} of {scarce}; "
         f"the largest feasible budget is {most:,} {strategy.unit}. "
@@ -190,7 +205,7 @@ def _epochs(rooms: Sequence[int], available: Sequence[int]) -> str:
     return f"{number} epoch{'' if number == '1' else 's'}"
 
 
-def _largest(shares: Sequence[int], rooms: Sequence[int]) -> tuple[int, int]:
+def _largest(shares: Sequence[int], rooms: Sequence[int | Fraction]) -> tuple[int, int]:
     """Return the largest total whose exact shares fit, and the position that sets it."""
     whole = sum(shares)
     return min(
@@ -204,7 +219,7 @@ def _shares(domains: Domains, others: Sequence[int], strategy: Strategy) -> list
     """Return exact integer shares."""
     sizes = [domains.sizes[i] for i in others]
     if strategy.kind == "natural":
-        return sizes
+        return _integers([Fraction(size) for size in sizes])
     if strategy.kind == "uniform":
         return [int(size > 0) for size in sizes]
     if strategy.kind == "temperature":
@@ -226,9 +241,15 @@ def _weights(domains: Domains, others: Sequence[int], strategy: Strategy) -> lis
         )
     names = [domains.names[i] for i in others]
     sizes = [domains.sizes[i] for i in others]
-    empty = [d for d, n in zip(names, sizes, strict=True) if not n and weights.get(d)]
+    empty = [i for i in others if not domains.sizes[i] and weights.get(domains.names[i])]
+    lost = [domains.names[i] for i in empty if not domains.available[i]]
+    if lost:
+        raise InputError(_nothing_kept("weights", lost))
     if empty:
-        raise InputError(_nothing_kept("weights", empty))
+        raise InputError(
+            f"mix.weights asks for {_listed([domains.names[i] for i in empty])}, of which `copies` "
+            "reads no document; raise its factors, or set that weight to 0"
+        )
     unnamed = [d for d, n in zip(names, sizes, strict=True) if n and d not in weights]
     rest = sum(n for d, n in zip(names, sizes, strict=True) if d in set(unnamed))
     if unnamed and OTHERS not in weights:

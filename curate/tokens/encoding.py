@@ -1,19 +1,18 @@
 """Documents to token ids, by the fastest encoder that gives the right ones.
 
 The right ids are those of `tokenizers`. gigatoken gives the same thirty times as fast, for the
-tokenizers it knows; some it does not know it reads as if it did. So it is used where it agrees with
-`tokenizers` on a list of difficult texts, and compared again on documents of every part. Plain
-bytes need neither. An encoded document is `[bos] + ids + [eos]`, and depends on nothing else.
+tokenizers it knows; some it does not know it reads as if it did, and its Unicode is newer. So it is
+used where it agrees with `tokenizers` on a list of difficult texts, for texts without a character
+that the two class differently, and compared again on documents of every part. Plain bytes need
+none of it. An encoded document is `[bos] + ids + [eos]`, and depends on nothing else.
 """
 
 import contextlib
 import functools
 import importlib.metadata
-import itertools
 import json
 import re
-import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -23,6 +22,7 @@ import pyarrow as pa
 
 from curate.corpus.errors import InputError
 from curate.kernels.buffers import text_buffers
+from curate.tokens.apart import Flat, difficult_texts, every_letter, unlike_points
 from curate.tokens.tokenizer import TextTokenizer, byte_letters, load_tokenizer
 
 __all__ = [
@@ -49,24 +49,6 @@ _CUT = re.compile(rb"[A-Za-z] (?=[A-Za-z])")
 _BATCH_BYTES = 4 << 20
 _BATCH_TEXTS = 4096
 _TOLD, _SHOWN = 100, 20  # characters of a message, of a text
-_MANY = 1000  # added tokens
-# Where tokenizers part ways: classes of characters, contractions, numbers, runs of blanks.
-_ODD = (
-    *("a", "The", "WORD", "camelCase", "don't", "I'LL", "'S", "\u2019s", "e\u0301", "\u00e9"),
-    *("1", "1234567", "3.14", "\u00b2", "\u2167", "\u0663", " ", "  ", " " * 9, "\t", "\n", "\n\n"),
-    *("\r\n", "\x00", "\x0b", "\x1f", "\x85", "\u00a0", "\u2028", "\u3000", "\u200b", "\ufeff"),
-    *("_", "-", "...", "!?", "/", "</", "<|", "|>", "#", "\u2014", "\u2581", "\ud55c\uad6d"),
-    *(
-        "\u4e2d\u6587",
-        "\u3042",
-        "\u0e01\u0e33",
-        "\u0928\u092e\u0938\u094d",
-        "\u0639\u0631",
-        "\u017f",
-    ),
-    *("\u0130", "\u01c5", "\u00df", "\ufb01", "\u1e9e", "\U0001d49c", "\U0001f600", "\u200d"),
-    *("\U0001f468\u200d\U0001f469", "\U0010ffff", "\ue000", "\u0378", "\u202e"),
-)
 
 
 class EncoderError(RuntimeError):
@@ -80,11 +62,13 @@ class Encoded(NamedTuple):
         values: uint16 or uint32 (see `TextTokenizer.dtype`) [total], their ids end to end.
         offsets: int64 [n + 1].
         torn: how many documents were too long, and had to be cut where it may show in the ids.
+        aside: how many texts (pieces, of giant ones) only `tokenizers` may encode.
     """
 
     values: np.ndarray
     offsets: I64
     torn: int
+    aside: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +82,7 @@ class Encoder:
         why: the reason why it is not gigatoken, "" where it is the best there is.
         exact: whether a space between letters always begins a new word.
         flat: (bytes [total], int64 offsets [n + 1]) -> (uint32 ids, int64 offsets [n + 1]).
+        unlike: code points whose texts only `tokenizers` may encode, see `unlike_points`.
     """
 
     tokenizer: TextTokenizer
@@ -105,7 +90,8 @@ class Encoder:
     version: str
     why: str = ""
     exact: bool
-    flat: Callable[[U8, I64], tuple[U32, I64]]
+    flat: Flat
+    unlike: U8 | None = None
 
     @functools.cached_property
     def forbidden(self) -> npt.NDArray[np.bool_]:
@@ -136,10 +122,13 @@ def encoder_for(tokenizer: TextTokenizer) -> Encoder:
         fast = replace(
             slow,
             name=GIGATOKEN,
-            flat=_by_gigatoken(tokenizer),
+            flat=_by_gigatoken(tokenizer.data),
             version=importlib.metadata.version(GIGATOKEN),
         )
-        _agree(fast, list(_difficult(tokenizer.data)))
+        _agree(fast, difficult_texts(tokenizer.data["added_tokens"]))
+        fast = replace(fast, unlike=_unlike(tokenizer.data))
+        if not _cuts_at_spaces(tokenizer.data):  # not of the kind we train
+            _agree(fast, every_letter())
     except EncoderError as error:
         return replace(slow, why=str(error))
     return fast
@@ -172,7 +161,7 @@ def encode(encoder: Encoder, texts: Any) -> Encoded:
     assert texts.null_count == 0, "a document has a text"
     data, bounds = text_buffers(texts)
     pieces, first, torn = _pieces(data, bounds, exact=encoder.exact)
-    ids, ends = encoder.flat(data, pieces)
+    ids, ends, aside = _ids(encoder, data, pieces)
     own = ends[first]
     tokenizer = encoder.tokenizer
     values = np.empty(len(ids) + 2 * len(texts), dtype=tokenizer.dtype)
@@ -182,7 +171,30 @@ def encode(encoder: Encoder, texts: Any) -> Encoded:
     wrong = frame(ids, own, bos, eos, encoder.forbidden, values)
     if wrong >= 0:
         _refuse_forged(encoder, ids[own[wrong] : own[wrong + 1]])
-    return Encoded(values, own + 2 * np.arange(len(own)), torn)
+    return Encoded(values, own + 2 * np.arange(len(own)), torn, aside)
+
+
+def _ids(encoder: Encoder, data: U8, bounds: I64) -> tuple[U32, I64, int]:
+    """Encode texts: those with a code point that is seen differently by `tokenizers`."""
+    from curate.kernels.framing import find_points
+
+    if encoder.unlike is None:
+        return *encoder.flat(data, bounds), 0
+    apart = np.zeros(len(bounds) - 1, dtype=np.bool_)
+    find_points(data, bounds, encoder.unlike, apart)
+    if not apart.any():
+        return *encoder.flat(data, bounds), 0
+    texts = _column(data, bounds)
+    fast, fast_ends = encoder.flat(*text_buffers(texts.filter(pa.array(~apart))))
+    slow, slow_ends = _by_tokenizers(
+        encoder.tokenizer.model, *text_buffers(texts.filter(pa.array(apart)))
+    )
+    sizes = np.empty(len(apart), dtype=np.int64)
+    sizes[apart], sizes[~apart] = np.diff(slow_ends), np.diff(fast_ends)
+    whose = np.repeat(apart, sizes)
+    ids = np.empty(len(whose), dtype=np.uint32)
+    ids[whose], ids[~whose] = slow, fast
+    return ids, np.concatenate([[0], np.cumsum(sizes)]), int(apart.sum())
 
 
 def _refuse_forged(encoder: Encoder, ids: U32) -> None:
@@ -267,15 +279,16 @@ def _cuts(data: U8, low: int, high: int, *, exact: bool) -> tuple[list[int], boo
 
 
 def _cuts_at_spaces(data: dict[str, Any]) -> bool:
-    """Whether a space between letters always begins a new word, as with GPT-2's regex."""
+    """Whether a space between letters always begins a new word."""
+    texts = " ".join(token["content"] for token in data["added_tokens"] if not token["special"])
+    return _splits_as_gpt2(data) and " " not in texts
+
+
+def _splits_as_gpt2(data: dict[str, Any]) -> bool:
+    """Whether words are those of GPT-2's regex."""
     before = data["pre_tokenizer"] or {}
     plain = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
-    texts = " ".join(token["content"] for token in data["added_tokens"] if not token["special"])
-    return (
-        data["normalizer"] is None
-        and all(before.get(key) == value for key, value in plain.items())
-        and " " not in texts
-    )
+    return data["normalizer"] is None and all(before.get(k) == v for k, v in plain.items())
 
 
 def _column(data: U8, bounds: I64) -> Any:
@@ -332,11 +345,32 @@ def _byte_table(data: dict[str, Any]) -> U32 | None:
     return np.array([model["vocab"][letter] for letter in letters], dtype=np.uint32)
 
 
-def _by_table(table: U32) -> Callable[[U8, I64], tuple[U32, I64]]:
+def _by_table(table: U32) -> Flat:
     return lambda data, bounds: (table[data[bounds[0] : bounds[-1]]], bounds - bounds[0])
 
 
-def _by_gigatoken(tokenizer: TextTokenizer) -> Callable[[U8, I64], tuple[U32, I64]]:
+def _unlike(data: dict[str, Any]) -> U8:
+    """Return the code points that gigatoken and `tokenizers` see differently.
+
+    Raises:
+        EncoderError: they see ASCII differently, so there is no use in asking for more.
+    """
+    from tokenizers import Tokenizer
+
+    def load(probe: dict[str, Any]) -> tuple[Flat, Flat]:
+        slow = functools.partial(_by_tokenizers, Tokenizer.from_str(json.dumps(probe)))
+        return _by_gigatoken(probe), slow
+
+    table = unlike_points(data, load, gpt2=_splits_as_gpt2(data))
+    differ = np.flatnonzero(table)
+    if len(differ) and differ[0] < 0x80:
+        raise EncoderError(
+            f"gigatoken gives other ids than tokenizers, for the character {chr(differ[0])!r}"
+        )
+    return table
+
+
+def _by_gigatoken(data: dict[str, Any]) -> Flat:
     """Load gigatoken.
 
     Raises:
@@ -348,14 +382,14 @@ def _by_gigatoken(tokenizer: TextTokenizer) -> Callable[[U8, I64], tuple[U32, I6
     except ImportError:
         raise EncoderError("gigatoken is not installed") from None
     # It has no switch that makes specials text; one that it does not know is text.
-    added = [token for token in tokenizer.data["added_tokens"] if not token["special"]]
+    added = [token for token in data["added_tokens"] if not token["special"]]
     nothing = dict.fromkeys(("post_processor", "truncation", "padding"))
-    text = json.dumps({**tokenizer.data, **nothing, "added_tokens": added})
+    file = json.dumps({**data, **nothing, "added_tokens": added})
     with _told("gigatoken does not know this tokenizer"):
-        model = Tokenizer.from_json(text)
+        model = Tokenizer.from_json(file)
 
-    def flat(data: U8, bounds: I64) -> tuple[U32, I64]:
-        letters = awkward.contents.NumpyArray(data, parameters={"__array__": "char"})
+    def flat(text: U8, bounds: I64) -> tuple[U32, I64]:
+        letters = awkward.contents.NumpyArray(text, parameters={"__array__": "char"})
         index = awkward.index.Index64(bounds)
         texts = awkward.contents.ListOffsetArray(index, letters, parameters={"__array__": "string"})
         with _told("gigatoken fails"):
@@ -393,24 +427,3 @@ def _agree(encoder: Encoder, texts: list[str]) -> None:
         raise EncoderError(
             f"gigatoken gives other ids than tokenizers, for the text {texts[row][:_SHOWN]!r}"
         )
-
-
-def _difficult(data: dict[str, Any]) -> Iterator[str]:
-    """Yield texts that tell tokenizers apart; many for one that is not of the kind we train."""
-    yield from ("", *_ODD)
-    yield "".join(a + b for a in _ODD for b in _ODD)
-    added = [token["content"] for token in data["added_tokens"]][:_MANY]
-    for token in added:
-        yield f"{token}{token} {token} x{token}y\u00e9{token[:-1]}{token}{token[1:]}\n {token}\n"
-        if not token.isascii():
-            yield from (unicodedata.normalize(form, token) for form in ("NFC", "NFD", "NFKC"))
-    if _cuts_at_spaces(data) and all(token["special"] for token in data["added_tokens"]):
-        return
-    every = (range(0x3400), range(0xA000, 0xAC00), range(0xF900, 0x17000), range(0x18D00, 0x20000))
-    some = (range(0x3400, 0xA000, 97), range(0xAC00, 0xD800, 97), range(0xE000, 0xF900, 97))
-    few = (range(0x17000, 0x18D00, 97), range(0x20000, 0x110000, 997))
-    points = list(map(chr, itertools.chain(*every, *some, *few)))
-    runs = [points[i : i + 256] for i in range(0, len(points), 256)]
-    yield from map("".join, runs)
-    for letters in runs[: 0x3400 // 256]:  # where most kinds of letters and marks are
-        yield "".join(f"a{letter}b {letter}1" for letter in letters)

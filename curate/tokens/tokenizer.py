@@ -191,11 +191,13 @@ def load_tokenizer(
     from tokenizers import Tokenizer
 
     where = "tokenizer" if isinstance(source, bytes) else f"tokenizer {source}"
+    boundaries = {text for names in _KNOWN.values() for text in names}
+    boundaries |= set((specials or {}).values())
     try:
         data = json.loads(source if isinstance(source, bytes) else Path(source).read_bytes())
         for token in data.get("added_tokens", []):
             # Only what is marked as special can be told from text that spells it.
-            token["special"] |= token["content"] in {n for names in _KNOWN.values() for n in names}
+            token["special"] |= token["content"] in boundaries
         if data["model"].get("dropout"):
             data["model"]["dropout"] = None  # ids by chance, in training only
         model = Tokenizer.from_str(json.dumps(data))
@@ -208,7 +210,7 @@ def load_tokenizer(
     model.encode_special_tokens = True
     found = _find_specials(model, dict(specials or {}), where)
     vocab_size = max(model.get_vocab(with_added_tokens=True).values()) + 1
-    _refuse_spellable(model, found, where)
+    _refuse_spellable(model, found, data, where)
     return TextTokenizer(model=model, specials=found, vocab_size=vocab_size, data=data)
 
 
@@ -233,15 +235,23 @@ def _find_specials(model: Any, named: dict[str, str], where: str) -> dict[str, i
     return {name: found[name] for name in _NAMES if name in found}
 
 
-def _refuse_spellable(model: Any, specials: dict[str, int], where: str) -> None:
+def _refuse_spellable(
+    model: Any, specials: dict[str, int], data: dict[str, Any], where: str
+) -> None:
     """A special id that plain text can produce would be a forged document boundary."""
-    for name, special in specials.items():
-        text = model.id_to_token(special)
-        if special in model.encode(text, add_special_tokens=False).ids:
+    marked = {token["content"] for token in data["added_tokens"] if token["special"]}
+    # Others may have fallen back to eos: it is named first.
+    for name in sorted(specials, key=lambda name: name != "eos"):
+        text = model.id_to_token(specials[name])
+        if specials[name] not in model.encode(text, add_special_tokens=False).ids:
+            continue
+        told = f"{where} turns the plain text {text!r} into its {name} token; "
+        if text in marked:
             raise InputError(
-                f"{where} turns the plain text {text!r} into its {name} token; "
-                "mark that token as special in its added_tokens"
+                f"{told}it is marked as special, but the {data['model'].get('type')} model itself "
+                "spells it, so no text may be told from a boundary: bring another tokenizer"
             )
+        raise InputError(f"{told}name a token that is in its added_tokens")
 
 
 def decode(tokenizer: TextTokenizer, ids: np.ndarray) -> str:

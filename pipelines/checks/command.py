@@ -99,6 +99,8 @@ def show_results(corpus: str, results: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _told(value: Any) -> str:
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        value = int(value)  # a product of integers
     if isinstance(value, float):
         return f"{value:.6g}"
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

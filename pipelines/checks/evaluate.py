@@ -6,6 +6,7 @@ a division by zero, text where a number is wanted.
 
 import math
 import operator
+import re
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from typing import Any
@@ -26,6 +27,12 @@ __all__ = ["MAX_SHOWN", "check_columns", "evaluate", "offenders", "wanted"]
 
 MAX_SHOWN = 5  # documents, or values, of a check that fails
 _MAX_CELL = 60
+_CONVERSION = re.compile(
+    r"conversion from `[^`\n]*` to `[^`\n]*` failed in column '[^'\n]*' for \d+ out of \d+ values"
+)
+_REWRITTEN = re.compile(
+    r" at Line: \d+, Column: \d+| \(lhs: .*\)(?=;|$)| [-+*] CAST\([01] AS (?:HUGEINT|DOUBLE)\)"
+)
 _FAILURES = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
 _COMPARED: dict[str, Callable[[Any, Any], Any]] = {
     "equals": operator.eq,
@@ -77,9 +84,12 @@ def evaluate(corpus: Corpus, checks: Mapping[str, Check]) -> list[dict[str, Any]
     results = []
     for name, check in checks.items():
         try:
-            passed, found, message = _judge(check, _frame(check.query, frames))
-        except _FAILURES as error:
+            frame = _frame(check.query, frames)
+            frame.collect_schema()
+        except _FAILURES as error:  # no data has been looked at
             passed, found, message = False, None, _told(error)
+        else:
+            passed, found, message = _judged(check, frame)
         results.append(
             {
                 "name": name,
@@ -226,6 +236,16 @@ def _shown(check: Check) -> Select:
     return parse_select(check.show)
 
 
+def _judged(check: Check, frame: pl.LazyFrame) -> tuple[bool, Any, str]:
+    """Do `_judge`; what the engine says of data is not passed on, since it quotes the data."""
+    try:
+        return _judge(check, frame)
+    except _FAILURES as error:
+        known = _CONVERSION.match(str(error))
+        kind = type(error).__name__
+        return False, None, known[0] if known else f"cannot be evaluated on this corpus ({kind})"
+
+
 def _judge(check: Check, frame: pl.LazyFrame) -> tuple[bool, Any, str]:
     """Return whether a query's result is as wanted, what it is, and what is wrong with it."""
     name, value = check.given
@@ -234,6 +254,8 @@ def _judge(check: Check, frame: pl.LazyFrame) -> tuple[bool, Any, str]:
         return _judge_column(check, frame, columns)
     if len(columns) != 1:
         return False, None, f"gives {len(columns)} columns ({', '.join(columns)}); one is wanted"
+    if problem := _nested(columns):
+        return False, None, problem
     rows = frame.head(2).collect(engine="streaming")
     if rows.height != 1:
         return False, None, "gives no row" if not rows.height else "gives more than one row"
@@ -255,6 +277,8 @@ def _judge_column(
     most = 1 if name == "within" else 2
     if not 1 <= len(columns) <= most:
         return False, None, f"gives {len(columns)} columns ({', '.join(columns)}); too many"
+    if problem := _nested(columns):
+        return False, None, problem
     last = list(columns)[-1]
     if name == "within":
         bad = _not_in(pl.col(last), value, columns[last])
@@ -263,7 +287,7 @@ def _judge_column(
         sample = limit[0] if isinstance(limit, list) else limit
         if problem := _misfit(_zero(columns[last]), inner, sample):
             return False, None, problem
-        bad = ~_condition(pl.col(last), inner, limit)
+        bad = ~_condition(pl.col(last), inner, limit, columns[last])
         if columns[last].is_float():
             bad |= ~pl.col(last).is_finite()
         bad = bad.fill_null(value=True)
@@ -274,22 +298,39 @@ def _judge_column(
     if not wrong:
         return True, f"all of {total:,}", ""
     worst = frame.filter(bad).unique().sort(list(columns)).head(MAX_SHOWN)
-    told = [" ".join(map(_cell, row)) for row in worst.collect(engine="streaming").rows()]
+    rows = worst.collect(engine="streaming").rows()
+    told = [_short(" ".join(map(_cell, row))) for row in rows]
     return False, f"{wrong:,} of {total:,} are not: {', '.join(told)}", ""
+
+
+def _nested(columns: Mapping[str, Any]) -> str:
+    """Say which column has no plain values."""
+    found = [name for name, dtype in columns.items() if dtype.is_nested()]
+    return f"{found[0]} is a list; one value is wanted, as of ARRAY_LENGTH" if found else ""
 
 
 def _not_in(column: pl.Expr, allowed: Iterable[Any], dtype: Any) -> pl.Expr:
     """Return which values are not allowed; NULL is only where the list says so."""
     values = list(allowed)
+    return (~_is_in(column, values, dtype)).fill_null(value=None not in values)
+
+
+def _is_in(column: pl.Expr, values: Iterable[Any], dtype: Any) -> pl.Expr:
+    """Return which values are listed; those of another kind than the column's are not looked at."""
     fitting = [v for v in values if v is not None and not _misfit(_zero(dtype), "equals", v)]
-    bad = ~column.is_in(fitting) if fitting else column.is_not_null()
-    return bad.fill_null(value=None not in values)
+    if dtype.is_integer():
+        fitting = [int(v) for v in fitting if v == int(v) and abs(v) < 2**127]
+        column, dtype = column.cast(pl.Int128), pl.Int128()
+    elif dtype.is_numeric():
+        fitting = [float(v) for v in fitting]
+        column, dtype = column.cast(pl.Float64), pl.Float64()
+    return column.is_in(pl.Series(fitting, dtype=dtype).implode())
 
 
-def _condition(column: pl.Expr, name: str, value: Any) -> pl.Expr:
+def _condition(column: pl.Expr, name: str, value: Any, dtype: Any) -> pl.Expr:
     if name == "between":
         return column.is_between(value[0], value[1])
-    return column.is_in(value) if name == "one_of" else _COMPARED[name](column, value)
+    return _is_in(column, value, dtype) if name == "one_of" else _COMPARED[name](column, value)
 
 
 def _holds(found: Any, name: str, value: Any) -> bool:
@@ -339,9 +380,18 @@ def _cell(value: Any) -> str:
     if value is None:
         return "null"
     text = f"{_plain(value):.6g}" if isinstance(value, float | Decimal) else str(value)
-    return text if len(text) <= _MAX_CELL else text[: _MAX_CELL - 3] + "..."
+    return _short(text)
+
+
+def _short(text: str) -> str:
+    """Return a line of at most `_MAX_CELL` characters: results are kept, corpus text is not."""
+    line = " ".join(text.split())
+    return line if len(line) <= _MAX_CELL else line[: _MAX_CELL - 3] + "..."
 
 
 def _told(error: BaseException) -> str:
+    """Return what the engine says of a query, without what is about the text that it was given."""
     lines = str(error).splitlines() or [type(error).__name__]
-    return lines[0][:200]
+    if "recursion limit" in lines[0]:
+        return "it is nested too deeply"
+    return _REWRITTEN.sub("", lines[0])[:200]

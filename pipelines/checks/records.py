@@ -19,21 +19,42 @@ from pipelines.checking import Check
 from pipelines.corpus import Corpus
 from pipelines.store import Log
 
-__all__ = ["admit", "digest_of", "history", "in_force", "listed", "results", "settle", "stored"]
+__all__ = [
+    "admit",
+    "digest_of",
+    "history",
+    "in_force",
+    "inherit",
+    "listed",
+    "results",
+    "settle",
+    "stored",
+]
 
-_EVALUATION = 1  # a change of what a query means must not find old results
+_EVALUATION = 2  # a change of what a query means must not find old results
 _LISTED = 10  # names of failed checks in a message
 
 
 def settle(corpus: Corpus, checks: Mapping[str, Check]) -> list[dict[str, Any]]:
     """Put a recipe's checks in force for a version, run them, and return what they gave."""
-    wanted = _data(checks)
+    _ask(corpus, _data(checks))
+    return results(corpus)
+
+
+def inherit(corpus: Corpus, parent: Corpus) -> None:
+    """Put in force for a version, before it is current, what is in force for its parent.
+
+    A takedown changes no recipe, so it takes no check away, nor brings one back.
+    """
+    _ask(corpus, _asked(parent))
+
+
+def _ask(corpus: Corpus, wanted: list[list[Any]]) -> None:
     if wanted or _asked(corpus):
         log = _log(corpus)
         while _recorded(corpus) != wanted:
             record = {"event": "asked", **_version(corpus), "checks": wanted}
             log.append(record, after=log.length())
-    return results(corpus)
 
 
 def in_force(corpus: Corpus) -> dict[str, Check]:

@@ -3,8 +3,9 @@
 polars' `SQLContext` opens files (`FROM read_csv(...)`) and obeys DROP. So a check's text is taken
 apart, every word must be a keyword, a function or a table of a closed list or else a column, and
 the engine gets a statement written anew from the parts. On the way the engine's traps are closed:
-`1_000` is refused (it would read as an alias), a name without AS too, sums are 64-bit (a sum of
-booleans would be unsigned and wrap below zero), lengths are signed and decimals are floats.
+`1_000` is refused (it would read as an alias), a name without AS too, lengths are signed, decimals
+are floats, and no integer wraps: sums and differences have 128 bits, products and powers are floats
+(exact to 2^53; without end where too large, which fails a check).
 
 >>> query = parse_select("SELECT COUNT(*) FROM verdicts WHERE kept -- those that stay")
 >>> query.tables, query.names
@@ -37,11 +38,23 @@ CHECKED = (
     "verdicts",
 )
 _MAX_CHARS = 20_000
-_MAX_DEPTH = 50
+_MAX_DEPTH = 15  # polars' parser gives up at 47, and takes up to 3 for one bracket here
 _MAX_OPERATORS = 300  # thousands in a row overflow polars' stack, and the process is gone
 _FLAT = {",", ".", "(", ")"}
 _TYPES = {"BIGINT", "BOOLEAN", "DOUBLE", "FLOAT", "INT", "INTEGER", "REAL", "VARCHAR"}
 _CLAUSES = {"SELECT", "FROM", "WHERE", "GROUP", "HAVING", "ORDER", "LIMIT", "WITH"}
+_MAX_INTEGER = 2**63 - 1
+_WIDENED = {  # sign between operands -> the same with an operand that changes nothing but the type
+    "+": "+ CAST ( 0 AS HUGEINT ) +",
+    "-": "- CAST ( 0 AS HUGEINT ) -",
+    "*": "* CAST ( 1 AS DOUBLE ) *",
+}
+_MINUS = "CAST ( -1 AS HUGEINT ) *"
+_WIDE = {  # function -> what comes after its argument, in brackets
+    "ABS": "+ CAST ( 0 AS HUGEINT )",
+    "POW": "* CAST ( 1 AS DOUBLE )",
+    "SUM": "* CAST ( 1 AS HUGEINT )",
+}
 _VALUES = {"NULL", "TRUE", "FALSE", "END"}  # keywords after which an operand has ended
 _KEYWORDS = {
     *_CLAUSES,
@@ -102,6 +115,12 @@ class _Token:
     @property
     def is_name(self) -> bool:
         return self.kind in ("name", "quoted")
+
+    @property
+    def ends_operand(self) -> bool:
+        return self.kind in ("name", "quoted", "number", "string", "type") or self.is_(
+            ")", *_VALUES
+        )
 
     def is_(self, *texts: str) -> bool:
         """Say whether it is one of these keywords or signs."""
@@ -230,12 +249,23 @@ def _classified(before: _Token, token: _Token, after: _Token) -> _Token:
 
 
 def _check_brackets(tokens: Sequence[_Token]) -> None:
-    depth = 0
+    """Refuse brackets that do not match, and too many of them, or of NOT and minus, at a depth."""
+    depths = [0]  # before each bracket that is open, and now
     for token in tokens:
-        depth += token.is_("(") - token.is_(")")
-        if not 0 <= depth <= _MAX_DEPTH:
-            raise InputError("its brackets do not match, or are nested too deeply")
-    if depth:
+        if token.is_("(", "NOT", "-"):
+            depths[-1] += 1
+        if depths[-1] > _MAX_DEPTH:
+            raise InputError(f"brackets and NOT are nested too deeply (limit {_MAX_DEPTH})")
+        if token.is_("("):
+            depths.append(depths[-1])
+        elif token.is_(")"):
+            depths.pop()
+            if not depths:
+                raise InputError("its brackets do not match")
+            depths[-1] = depths[-2] if len(depths) > 1 else 0
+        elif not token.is_("NOT", "-"):
+            depths[-1] = depths[-2] if len(depths) > 1 else 0
+    if len(depths) > 1:
         raise InputError("a bracket is not closed")
 
 
@@ -270,9 +300,7 @@ def _introduced(tokens: Sequence[_Token]) -> tuple[set[str], set[str]]:
 
 def _check_neighbours(before: _Token, token: _Token, after: _Token) -> None:
     """Refuse two operands side by side: polars would take the second for a name."""
-    ended = before.kind in ("name", "quoted", "number", "string", "type", "star") or before.is_(
-        ")", *_VALUES
-    )
+    ended = before.kind == "star" or before.ends_operand
     begins = token.kind in ("name", "quoted", "number", "string", "function")
     if ended and begins:
         raise InputError(
@@ -288,29 +316,50 @@ def _written(tokens: Sequence[_Token]) -> str:
     """Write the statement that the engine is given."""
     written: list[str] = []
     closing: list[str] = []  # what the bracket that is open needs at its end
-    pending = ""
-    for index, token in enumerate(tokens):
+    for before, token, after in zip([_END, *tokens], tokens, [*tokens[1:], _END], strict=False):
+        function = before.text if before.kind == "function" else ""
         if token.kind == "function":
-            pending = token.text
             written.append(f"CAST ( {token.text}" if token.text in _UNSIGNED else token.text)
         elif token.is_("("):
+            closing.append(") AS BIGINT )" if function in _UNSIGNED else ")")
             written.append("(")
-            closing.append(") AS BIGINT )" if pending in _UNSIGNED else ")")
-            if pending == "SUM" and not tokens[index + 1].is_("DISTINCT"):
-                written.append("CAST ( 1 AS BIGINT ) * (")
-                closing[-1] = ") )"
-            pending = ""
+            if function in _WIDE:
+                closing[-1] = f") {_WIDE[function]} )"
+                written += [] if after.is_("DISTINCT") else ["("]
+        elif token.is_("DISTINCT") and closing and closing[-1] == f") {_WIDE['SUM']} )":
+            written.append("DISTINCT (")
+        elif token.is_(",") and closing and closing[-1] == f") {_WIDE['POW']} )":
+            written.append(f") {_WIDE['POW']} ,")
+            closing[-1] = ")"
         elif token.is_(")"):
             written.append(closing.pop())
+        elif token.is_(*_WIDENED):
+            written.append(_sign(before, token, after))
         elif token.is_name:
             written.append(f'"{token.text}"')
         elif token.kind == "string":
             written.append(f"'{token.text}'")
-        elif token.kind == "number" and "." in token.text and "e" not in token.text.lower():
-            written.append(f"{token.text}e0")
+        elif token.kind == "number":
+            written.append(_number(token.text))
         else:
             written.append(token.text)
     return " ".join(written)
+
+
+def _sign(before: _Token, token: _Token, after: _Token) -> str:
+    """Write a sign; a minus before one operand is a factor, for the least integer has no other."""
+    if token.kind == "star":
+        return token.text
+    if before.ends_operand:
+        return _WIDENED[token.text]
+    bound = before.is_("/", "%")  # to the operand after it, which a factor would not be
+    return token.text if token.text != "-" or after.kind == "number" or bound else _MINUS
+
+
+def _number(text: str) -> str:
+    """Write a number: what is no 64-bit integer would be a decimal, which overflows too."""
+    exact = text.isdigit() and int(text) <= _MAX_INTEGER
+    return text if exact or "e" in text.lower() else f"{text}e0"
 
 
 def _short(sql: str) -> str:

@@ -73,7 +73,11 @@ def _what(choice: Choice) -> str:
     if choice.what == "kept":
         return "It holds every kept document once."
     phases = ", ".join(cell(name) for name in choice.names)
-    return f"It holds the mixture as it was drawn, copies repeated (phases: {phases})."
+    return (
+        f"It holds the mixture as it was drawn, copies repeated (phases: {phases}). The copies of "
+        "a document lie in different rounds, and a round is in a random order over all sources: "
+        "nobody needs to shuffle it."
+    )
 
 
 def _size(documents: int) -> str:

@@ -19,9 +19,21 @@ import pyarrow.compute as pc
 from curate.corpus.errors import InputError, one_of
 from curate.corpus.identity import ids_to_numpy
 from curate.corpus.shard import read_shard
+from curate.mixture.keyed import keyed_order
 from pipelines.corpus import Corpus
 
-__all__ = ["SPLITS", "WHAT", "Choice", "choose", "copies_in", "held_out_in", "phases_of"]
+__all__ = [
+    "SPLITS",
+    "WHAT",
+    "Choice",
+    "choose",
+    "copies_in",
+    "drawn_places",
+    "held_out_in",
+    "phases_of",
+    "round_order",
+    "told",
+]
 
 SPLITS = ("train", "validation", "test")
 WHAT = ("kept", "drawn")
@@ -107,6 +119,11 @@ def copies_in(choice: Choice, phase: int) -> Callable[[Any], I64]:
     """Return a function: ids -> how often each is drawn in a phase, int64 [n]."""
     mine = _of_phase(choice, phase)
     return _looked_up(mine["doc_id"], mine["copies"].to_numpy())
+
+
+def round_order(ids: Any, seed: int, phase: int, number: int) -> I64:
+    """Return the order of the documents in a round of a phase: positions in `ids`, int64 [n]."""
+    return keyed_order(ids, seed, f"export:{phase}:{number}")
 
 
 def held_out_in(choice: Choice) -> Callable[[Any], I64]:

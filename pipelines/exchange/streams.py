@@ -14,11 +14,10 @@ import pyarrow.compute as pc
 
 from curate.corpus.errors import InputError
 from curate.corpus.shard import read_shard
-from curate.mixture.keyed import keyed_order
 from curate.tokens.exporters.base import Documents
 from curate.tokens.shards import token_lengths
 from pipelines.corpus import Corpus
-from pipelines.exchange.choosing import Choice, drawn_places, held_out_in
+from pipelines.exchange.choosing import Choice, drawn_places, held_out_in, round_order
 
 __all__ = ["check_tokens", "forgotten", "places_of", "token_blocks"]
 
@@ -91,7 +90,7 @@ def _drawn(corpus: Corpus, choice: Choice) -> Iterator[Block]:
         for number in range(int(copies.max(initial=0))):
             members = np.flatnonzero((copies > number) & keep)
             ids = frame["doc_id"].to_arrow().cast(pa.binary(16)).take(pa.array(members))
-            order = members[keyed_order(ids, seed, f"export:{phase}:{number}")]
+            order = members[round_order(ids, seed, phase, number)]
             for some in _blocks(order, lengths[order]):
                 yield phase, _gather(opened, place[some])
 

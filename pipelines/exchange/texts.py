@@ -1,9 +1,11 @@
 """A Parquet folder that `datasets.load_dataset` opens, with a dataset card and Croissant metadata.
 
 The text is what is tokenized: cleaned, without the lines that are repeated across documents and
-the spans that hold test items, if the recipe asked for that.
+the spans that hold test items, if the recipe asked for that. What the mixture drew comes in the
+order of its rounds, as in the token formats; the rest as in the corpus, shard after shard.
 """
 
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curate.corpus.shard import Shard, read_shard
+from curate.corpus.shard import read_shard
 from pipelines.corpus import Corpus
-from pipelines.exchange.choosing import SPLITS, Choice, copies_in, held_out_in
+from pipelines.exchange.choosing import SPLITS, Choice, held_out_in
+from pipelines.exchange.rounds import write_rounds
 from pipelines.passes.cutting import cut_batches, document_cuts
 from pipelines.passes.forgotten import FORGOTTEN
 
@@ -34,7 +37,7 @@ SCHEMA = pa.schema(
     ]
 )
 _COLUMNS = ["doc_id", "source", "url", "license", "meta", "text_hash"]
-Piece = tuple[int, np.ndarray]  # of a shard: its number, copies of each of its documents
+Piece = tuple[int, np.ndarray]  # of a shard: its number, which of its documents, bool [n]
 
 
 def export_texts(corpus: Corpus, folder: Path, choice: Choice) -> dict[str, Any]:
@@ -46,14 +49,27 @@ def export_texts(corpus: Corpus, folder: Path, choice: Choice) -> dict[str, Any]
     )
     (folder / "data").mkdir()
     done: dict[str, Any] = {}
+
+    def tables(split: str, ordinal: int, mine: np.ndarray) -> Iterator[Any]:
+        row = 0
+        for batch in cut_batches(storage, documents[ordinal], cuts[ordinal], _COLUMNS):
+            yield _table(batch.filter(pa.array(mine[row : row + batch.num_rows])), split)
+            row += batch.num_rows
+
     for split in SPLITS:
-        pieces = list(_pieces(corpus, split, choice))
-        files = []
-        for number, (ordinal, copies) in enumerate(pieces):
-            name = f"data/{split}-{number:05d}-of-{len(pieces):05d}.parquet"
-            _write(storage, documents[ordinal], cuts[ordinal], copies, split, folder / name)
-            files.append(name)
-        expected = sum(int(copies.sum()) for _, copies in pieces)
+        if choice.what == "drawn" and split == "train":
+            train = functools.partial(tables, split)
+            files, expected = write_rounds(corpus, folder, choice, train, SCHEMA)
+        else:
+            pieces = list(_pieces(corpus, split, choice))
+            files = []
+            for number, (ordinal, mine) in enumerate(pieces):
+                name = f"data/{split}-{number:05d}-of-{len(pieces):05d}.parquet"
+                with pq.ParquetWriter(folder / name, SCHEMA, compression="zstd") as writer:
+                    for table in tables(split, ordinal, mine):
+                        writer.write_table(table)
+                files.append(name)
+            expected = sum(int(mine.sum()) for _, mine in pieces)
         written = sum(int(pq.read_metadata(folder / name).num_rows) for name in files)
         assert written == expected, f"wrote {written} of {expected} documents in {split}"
         if files:
@@ -70,37 +86,23 @@ def export_texts(corpus: Corpus, folder: Path, choice: Choice) -> dict[str, Any]
 
 
 def _pieces(corpus: Corpus, split: str, choice: Choice) -> Iterator[Piece]:
-    """Yield what a split holds of each shard of documents, phase after phase."""
-    drawn = choice.what == "drawn"
+    """Yield what a split that is not drawn holds of each shard of documents."""
     is_held = held_out_in(choice)
-    for phase in choice.phases if drawn and split == "train" else (0,):
-        count = copies_in(choice, phase) if drawn and split == "train" else is_held
-        for ordinal, shard in enumerate(corpus.shards("verdicts")):
-            judged = read_shard(corpus.store.storage, shard, ["doc_id", "kept", "split"])
-            mine = np.asarray(judged["kept"].to_numpy()) & (judged["split"].to_numpy() == split)
-            copies = np.where(mine, count(judged["doc_id"]), 0)
-            if copies.any():
-                yield ordinal, copies
+    for ordinal, shard in enumerate(corpus.shards("verdicts")):
+        judged = read_shard(corpus.store.storage, shard, ["doc_id", "kept", "split"])
+        mine = np.asarray(judged["kept"].to_numpy()) & (judged["split"].to_numpy() == split)
+        mine &= is_held(judged["doc_id"]) > 0
+        if mine.any():
+            yield ordinal, mine
 
 
-def _write(
-    storage: Any, shard: Shard, cut: Shard | None, copies: np.ndarray, split: str, path: Path
-) -> None:
-    """Write the documents of one shard; second copies come after all the first ones."""
-    with pq.ParquetWriter(path, SCHEMA, compression="zstd") as writer:
-        for number in range(int(copies.max())):
-            position = 0
-            for batch in cut_batches(storage, shard, cut, _COLUMNS):
-                here = copies[position : position + batch.num_rows] > number
-                position += batch.num_rows
-                rows = batch.filter(pa.array(here))
-                ids, hashes = (
-                    pa.array([one.hex() for one in rows.column(name).to_pylist()], pa.string())
-                    for name in ("doc_id", "text_hash")
-                )
-                text, source, url, licence, meta = (
-                    rows.column(name) for name in ("text", *_COLUMNS[1:-1])
-                )
-                splits = pa.array([split] * rows.num_rows, pa.string())
-                columns = [ids, text, source, splits, url, licence, meta, hashes]
-                writer.write_table(pa.table(columns, schema=SCHEMA))
+def _table(batch: Any, split: str) -> Any:
+    """Return a batch of documents as the export has them."""
+    ids, hashes = (
+        pa.array([one.hex() for one in batch.column(name).to_pylist()], pa.string())
+        for name in ("doc_id", "text_hash")
+    )
+    text, source, url, licence, meta = (batch.column(name) for name in ("text", *_COLUMNS[1:-1]))
+    splits = pa.array([split] * batch.num_rows, pa.string())
+    columns = [ids, text, source, splits, url, licence, meta, hashes]
+    return pa.table(columns, schema=SCHEMA)

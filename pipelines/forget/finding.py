@@ -35,11 +35,11 @@ class Tombstone:
     """How a forgotten document is known again.
 
     Attributes:
-        raw_hash: of what was read, b"" where that was empty.
+        raw: hashes of what was read, in any version; none of an empty text.
         normal: hashes of its normalised text, as cleaned and as read; none of an empty text.
     """
 
-    raw_hash: bytes
+    raw: frozenset[bytes]
     normal: frozenset[bytes]
 
 
@@ -61,6 +61,11 @@ class Finding:
     def twins(self) -> list[bytes]:
         """Those that nobody named and whose text is the same."""
         return sorted(self.documents.keys() - self.asked)
+
+    @property
+    def raw(self) -> frozenset[bytes]:
+        """The hashes of all that was read of them."""
+        return frozenset[bytes]().union(*(stone.raw for stone in self.documents.values()))
 
 
 def find(corpus: Corpus, asked: Iterable[bytes], *, look_only: bool = False) -> Finding:
@@ -89,9 +94,9 @@ def find(corpus: Corpus, asked: Iterable[bytes], *, look_only: bool = False) -> 
     documents: dict[bytes, Tombstone] = {}
     for (doc_id,), group in rows.sort("doc_id").group_by("doc_id", maintain_order=True):
         assert isinstance(doc_id, bytes), "ids are binary"
-        hashes = set(group["raw_hash"]) - nothing
+        raws = frozenset(group["raw_hash"]) - nothing
         normals = (set(group["normal_hash"]) | more.get(doc_id, set())) - nothing
-        documents[doc_id] = Tombstone(raw_hash=min(hashes, default=b""), normal=frozenset(normals))
+        documents[doc_id] = Tombstone(raw=raws, normal=frozenset(normals))
     return Finding(asked=named, documents=documents, known=known & documents.keys())
 
 

@@ -25,6 +25,7 @@ from pipelines.evidence import HELD_OUT
 from pipelines.forget.finding import rows_of
 from pipelines.forget.quotes import Texts
 from pipelines.passes.forgotten import FORGOTTEN
+from pipelines.passes.purged import emptied, emptied_column
 
 __all__ = [
     "blank_documents",
@@ -34,10 +35,6 @@ __all__ = [
     "masked_manifests",
     "texts_of",
 ]
-
-_STAYS = frozenset(
-    ("doc_id", "source", "license", "timestamp", "path", "position", "raw_hash", "text_hash")
-)
 
 
 def texts_of(storage: Storage, shards: Iterable[Shard], ids: set[bytes]) -> Texts:
@@ -82,25 +79,9 @@ def blank_documents(storage: Storage, shard: Shard, ids: set[bytes]) -> Shard:
     def changed() -> Any:
         for batch in iter_batches(storage, shard):
             mask = pc.is_in(batch.column("doc_id"), value_set=wanted)
-            yield pa.table(
-                {
-                    field.name: column if field.name in _STAYS else _blank(column, mask, field)
-                    for field, column in zip(batch.schema, batch.columns, strict=True)
-                }
-            )
+            yield emptied(batch, mask)
 
     return _rewritten(storage, shard, changed(), _schema_of(storage, shard))
-
-
-def _blank(column: Any, mask: Any, field: Any) -> Any:
-    if field.nullable:
-        return pc.if_else(mask, pa.scalar(None, field.type), column)
-    empty: Any = "" if pa.types.is_string(field.type) or pa.types.is_large_string(field.type) else 0
-    if pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type):
-        empty = b""
-    if pa.types.is_list(field.type) or pa.types.is_large_list(field.type):
-        empty = []
-    return pc.if_else(mask, pa.scalar(empty, field.type), column)
 
 
 def mask_tokens(storage: Storage, shard: Shard, ids: set[bytes], pad: int) -> Shard:
@@ -197,7 +178,8 @@ def blank_values(
     if not told.any():
         return shard
     place = table.schema.get_field_index(column)
-    values = _blank(table[column].combine_chunks(), pa.array(told), table.schema.field(place))
+    field = table.schema.field(place)
+    values = emptied_column(table[column].combine_chunks(), pa.array(told), field)
     changed = table.set_column(place, table.schema.field(place), values)
     return _rewritten(storage, shard, [changed], table.schema)
 
@@ -213,7 +195,7 @@ def _blank_items(storage: Storage, shard: Shard, ids: set[bytes]) -> Shard:
     if not pc.any(mask, min_count=0).as_py():
         return shard
     place = table.schema.get_field_index("text")
-    values = _blank(table["text"].combine_chunks(), mask, table.schema.field(place))
+    values = emptied_column(table["text"].combine_chunks(), mask, table.schema.field(place))
     changed = table.set_column(place, table.schema.field(place), values)
     return _rewritten(storage, shard, [changed], table.schema)
 

@@ -95,13 +95,22 @@ def purge(store: Store, ids: set[bytes], *, why: str, when: str) -> Purge:
     _withdraw(store, tainted, why, when, done)
     _mend_records(store, names, tainted, _emptier(storage, ids, texts), done)
     any_left = bool(tainted) or done.changed
-    reports = [name for name in names if name.startswith("reports/") and any_left]
-    for name in [*reports, *sorted(tainted, key=_place)]:
-        num_bytes = storage.size(name) if storage.exists(name) else 0
+    made_from_it = [name for name in names if any_left and _is_made_anew(name)]
+    for name in [*made_from_it, *sorted(tainted, key=_place)]:
+        num_bytes = 0
+        with contextlib.suppress(IntegrityError):  # another purge was first
+            num_bytes = storage.size(name)
         if storage.remove(name):
             done.bytes += num_bytes
             done.deleted.append(name)
     return done
+
+
+def _is_made_anew(name: str) -> bool:
+    """Say whether a file is a report or what checks found: both quote texts, both come again."""
+    folders = name.split("/")
+    is_result = folders[0] == "corpora" and folders[2:4] == ["checks", "results"]
+    return is_result or folders[0] == "reports"
 
 
 def _place(name: str) -> tuple[int, str]:
@@ -189,8 +198,15 @@ class _File:
 
 @contextlib.contextmanager
 def _opened(storage: Storage, name: str) -> Iterator[_File]:
-    """Open a shard; what is no shard has no columns."""
-    with storage.open(name) as stream:
+    """Open a shard; what another purge has deleted since it was listed has no columns."""
+    try:
+        opened = storage.open(name)
+    except IntegrityError:
+        opened = None
+    if opened is None:
+        yield _File((), lambda columns: pa.table({}).select(columns))
+        return
+    with opened as stream:
         try:
             if name.endswith(PARQUET):
                 parquet = pq.ParquetFile(stream)
@@ -271,11 +287,14 @@ def _emptier(
     """Return what empties a shard of a table of `collect`, and None where it is gone already."""
 
     def emptied(table: str, shard: Shard) -> Shard | None:
-        if not storage.exists(shard.path):
+        try:
+            if table == "quarantine":
+                return blank_values(storage, shard, "detail", texts.quoted)
+            return blank_documents(storage, shard, ids)
+        except IntegrityError:
+            if storage.exists(shard.path):
+                raise
             return None
-        if table == "quarantine":
-            return blank_values(storage, shard, "detail", texts.quoted)
-        return blank_documents(storage, shard, ids)
 
     return emptied
 

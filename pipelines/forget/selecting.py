@@ -18,6 +18,7 @@ from curate.corpus.errors import InputError
 from curate.corpus.identity import parse_id
 from curate.rules.expression import parse_rule
 from pipelines.corpus import Corpus
+from pipelines.recipe import _short
 from pipelines.store import Version
 
 __all__ = ["Request", "glob_to_regex", "read_ids", "select", "versions_of"]
@@ -48,7 +49,7 @@ class Request:
             )
         if self.url is not None and not self.url.strip("*? "):
             raise InputError(
-                f"--url {self.url!r} names every address; say a part of it, such as "
+                f"--url {_short(self.url)} names every address; say a part of it, such as "
                 "'https://example.org/*'"
             )
 
@@ -69,7 +70,7 @@ def read_ids(path: str | Path) -> tuple[bytes, ...]:
     try:
         if file.stat().st_size > _MAX_FILE_BYTES:
             raise InputError(f"--ids {path} is larger than {_MAX_FILE_BYTES >> 20} MB")
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         told = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise InputError(f"--ids: cannot read {path}: {told}") from None
@@ -149,7 +150,7 @@ def _by_url(corpus: Corpus, pattern: str) -> set[bytes]:
         try:
             found |= set(frame.filter(pl.col("url").str.contains(regex)).collect()["doc_id"])
         except pl.exceptions.ComputeError as error:
-            raise InputError(f"--url {pattern!r} is no pattern: {error}") from None
+            raise InputError(f"--url {_short(pattern)} is no pattern: {_short(error)}") from None
     return found
 
 
@@ -166,6 +167,8 @@ def _by_condition(corpus: Corpus, condition: str) -> set[bytes]:
         rule = parse_rule("where", condition, columns)
     except InputError as error:
         told = str(error).replace("signals are", "columns are").replace("rule 'where'", "condition")
+        told = told.replace(repr(condition), _short(condition))
+        told = re.sub(r"'([^']{58,})'", lambda found: _short(found[1]), told)
         raise InputError(f"--where: {told}") from None
     mask = rule.expression.fill_null(value=False)
     found = frame.filter(mask).select("doc_id").collect()["doc_id"]

@@ -11,12 +11,13 @@ and a second one finds nothing to do.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from curate.corpus.errors import InputError
+from pipelines.checks.records import inherit
 from pipelines.corpus import Corpus, open_corpus
 from pipelines.forget.exposure import exposures, runs_in
 from pipelines.forget.finding import Finding, find, holdings, near_twins, places, verdicts_of
@@ -24,7 +25,9 @@ from pipelines.forget.masking import changed_tables, masked_manifests, texts_of
 from pipelines.forget.purging import Purge, mark_for_refit, purge
 from pipelines.forget.selecting import Request, select, versions_of
 from pipelines.passes.forgotten import FORGOTTEN, Tombstones
-from pipelines.store import Log, Store, Version
+from pipelines.passes.purged import note_purged
+from pipelines.recipe import _short
+from pipelines.store import Log, Store, Version, version_fingerprint
 
 __all__ = ["Takedown", "forget", "receipts"]
 
@@ -118,6 +121,7 @@ def forget(
     receipt["refit"] = mark_for_refit(corpus)
     if with_purge:
         ids = set(state.finding.documents)
+        changed |= note_purged(corpus.store, ids, state.finding.raw, when)
         for other in corpus.store.corpora():
             if other != corpus.version.name:
                 _mask(corpus.store, other, state)
@@ -161,7 +165,7 @@ def _nothing(corpus: Corpus, request: Request, unknown: Sequence[bytes], version
             f"none of the {len(unknown):,} ids is one of {searched}; first: {unknown[0].hex()}. "
             "Nothing was changed"
         )
-    told = f"--url {request.url!r}" if request.url is not None else f"--where {request.where!r}"
+    told = f"--url {_short(request.url)}" if request.url else f"--where {_short(request.where)}"
     return (
         f"{told} names none of {searched}; `preceptor table {corpus.version.name} documents` shows "
         "them. Nothing was changed"
@@ -219,7 +223,7 @@ def _bury(state: _State, reason: str, when: str, *, restore_twin: bool) -> bool:
             for doc_id, stone in finding.documents.items()
             if doc_id not in known.ids
             or not stone.normal <= known.normal
-            or not {stone.raw_hash} - {b""} <= known.raw
+            or not stone.raw <= known.raw
         }
         released = restore_twin and any(spoke in finding.documents for spoke in known.held.values())
         told = _before(state.corpus, state.request)
@@ -232,8 +236,9 @@ def _bury(state: _State, reason: str, when: str, *, restore_twin: bool) -> bool:
             "when": when,
             "reason": reason,
             "tombstones": [
-                [doc_id.hex(), stone.raw_hash.hex(), sorted(one.hex() for one in stone.normal)]
+                [doc_id.hex(), raw_hash.hex(), sorted(one.hex() for one in stone.normal)]
                 for doc_id, stone in sorted(new.items())
+                for raw_hash in sorted(stone.raw) or [b""]
             ],
             "refit": [one["artefact"] for one in mark_for_refit(state.corpus)],
             "held": [] if restore_twin else [p for p in held if bytes.fromhex(p[1]) in new],
@@ -260,10 +265,22 @@ def _mask(store: Store, name: str, state: _State) -> tuple[Version, dict[str, in
             return version, None
         for manifest in new:
             store.put_manifest(manifest)
+        inherit(Corpus(store, _next(store, version, digests)), corpus)
         made = store.replace(version, digests)
         if made is not None:
             before = {one: corpus.manifest(one) for one in version.manifests}
             return made, changed_tables(before, new)
+
+
+def _next(store: Store, version: Version, digests: Mapping[str, str]) -> Version:
+    """Return the version that these manifests will be, unless somebody else is first."""
+    return replace(
+        version,
+        number=1 + store.history(version.name)[-1].number,
+        fingerprint=version_fingerprint(version.name, digests),
+        parent=version.number,
+        manifests=digests,
+    )
 
 
 def _remains(receipt: Mapping[str, Any], *, with_purge: bool) -> list[str]:

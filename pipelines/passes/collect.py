@@ -38,6 +38,7 @@ from pipelines.passes.base import (
     tables_of,
 )
 from pipelines.passes.identify import identify
+from pipelines.passes.purged import Purged
 from pipelines.sections import Collect, Source
 from pipelines.store import Store
 
@@ -199,7 +200,7 @@ def read_slices(
 ) -> Parts:
     """Job: read slices of one source into document and quarantine shards."""
     with _Shards(workspace, options["part_bytes"]) as shards:
-        return _read(shards, source, slices, options)
+        return _read(shards, source, slices, options, Purged(workspace.store))
 
 
 def _read(
@@ -207,6 +208,7 @@ def _read(
     source: Mapping[str, Any],
     slices: Sequence[Slice],
     options: Mapping[str, Any],
+    purged: Purged,
 ) -> Parts:
     bad: list[dict[str, Any]] = []
     records = 0
@@ -218,8 +220,7 @@ def _read(
         try:
             for batch in _batches(source, piece, options):
                 cut = batch if left is None else _first(batch, left)
-                table = _documents(source, piece, cut.records)
-                shards.write(table)
+                shards.write(purged.emptied(_documents(source, piece, cut.records)))
                 for reject in cut.rejects:
                     position = max(position, reject.position)
                     shards.quarantined.append(
@@ -236,6 +237,7 @@ def _read(
                 _quarantine(source, piece, error.offset, f"unreadable:{error.reason}", str(error))
             )
     shards.close()
+    purged.unquote(shards.quarantined)
     counts = {
         "records": records,
         "documents": sum(s.rows for s in shards.documents),

@@ -118,9 +118,10 @@ def apply_identity(
                 }
             )
         else:
-            ids[row] = document_id(
-                source, key=identity_key(keys[row], raws[row]), occurrence=occurrence
-            )
+            key = identity_key(keys[row], raws[row])
+            if keys[row] is None and ids[row] != document_id(source, key=key):
+                key = b"p" + ids[row]  # a purge has taken its key
+            ids[row] = document_id(source, key=key, occurrence=occurrence)
     column = table.schema.get_field_index("doc_id")
     table = table.set_column(column, table.schema.field("doc_id"), pa.array(ids, pa.binary(16)))
     tables: dict[str, list[Shard]] = {}

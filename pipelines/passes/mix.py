@@ -43,6 +43,7 @@ __all__ = ["draw", "run"]
 
 _HELD_OUT = ("validation", "test")
 _MOST_DOMAINS = 1000
+_NEAR = 100  # one part in so many of a budget may be missed without a word
 _NULL = "null"  # the domain of documents whose expression has no value
 
 
@@ -84,6 +85,10 @@ def run(context: Context) -> Manifest:
         storage, shards = context.store.storage, evidence["tokens"]
         check_draws(storage, shards, tables["draws"], drawn)
         check_held_out(storage, shards, tables["held_out"], parts.counts["held_out_documents"])
+        for phase in parts.info["phases"]:
+            missed = _missed(phase, several=len(portions) > 1)
+            if missed:
+                context.note("mix", missed)
     manifest = Manifest(
         name="mix",
         settings=settings,
@@ -94,6 +99,30 @@ def run(context: Context) -> Manifest:
         info=parts.info,
     )
     return finish(context, manifest, began)
+
+
+def _missed(phase: Mapping[str, Any], *, several: bool) -> str | None:
+    """Return what to tell of a budget that is not met within a document or 1 % of it.
+
+    Every domain is cut at the whole document nearest to its share, so that no domain moves the
+    draws of another; the differences of many domains add up.
+    """
+    budget, unit, rows = phase["budget"], phase["unit"], phase["domains"]
+    if budget is None:
+        return None
+    drawn = sum(row["realised"] for row in rows)
+    off = abs(drawn - budget)
+    if drawn and off <= max(phase["longest"], budget // _NEAR):
+        return None
+    mine = [row for row in rows if row["asked"]]
+    none = sum(not row["realised"] for row in mine)
+    where = f"phase {phase['name']!r}: " if several else ""
+    return (
+        f"{where}of the {budget:,} {unit} of the budget {drawn:,} were drawn "
+        f"({100 * drawn / budget:.1f} %): each domain is cut at the whole document nearest to its "
+        f"share, and for {none:,} of {len(mine):,} that is before the first. "
+        "Raise the budget, or group the domains"
+    )
 
 
 def _phase_settings(name: str, portion: Portion) -> dict[str, Any]:
@@ -163,7 +192,13 @@ def draw(
     }
     info = {
         "phases": [
-            {"name": phase.name, "unit": phase.strategy.unit, "domains": one.rows}
+            {
+                "name": phase.name,
+                "unit": phase.strategy.unit,
+                "budget": phase.strategy.budget,
+                "longest": one.longest,
+                "domains": one.rows,
+            }
             for phase, one in zip(phases, drawn, strict=True)
         ],
         "domains": _total(drawn, codes, total),

@@ -321,7 +321,7 @@ def _encode_shard(
     kept = judged["kept"].combine_chunks()
     splits = judged["split"].combine_chunks()
     compared = _compared(judged["doc_id"].combine_chunks(), kept, encoder)
-    position = tokens = num_bytes = torn = 0
+    position = tokens = num_bytes = torn = aside = 0
     kept_schema = pa.schema([pa.field("doc_id", pa.binary(16), nullable=False)])
     with (
         workspace.writer("tokens", token_schema(encoder.tokenizer.dtype), kind="arrow") as writer,
@@ -363,10 +363,12 @@ def _encode_shard(
                 tokens += len(encoded.values)
                 num_bytes += int(sizes.sum())
                 torn += encoded.torn
+                aside += encoded.aside
         written = writer.commit()
         listed = ids.commit()
     used = {"name": encoder.name, "version": encoder.version, "why": encoder.why}
-    counts = {"documents": written.rows, "tokens": tokens, "bytes": num_bytes, "torn": torn}
+    counts = {"documents": written.rows, "tokens": tokens, "bytes": num_bytes}
+    counts |= {"torn": torn, "aside": aside}
     return Parts(
         {"tokens": [written], "kept": [listed]},
         {**counts, "compared": int(compared.sum())},

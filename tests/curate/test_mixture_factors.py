@@ -209,6 +209,52 @@ def test_copies_by_duplicates_are_finewebs_steps_up_to_the_cap(
         assert row["capped"] == int((over * documents.tokens[mine]).sum())
 
 
+@given(
+    corpora(),
+    st.sampled_from([{1: 7.0}, {1: 1.49}, {1: 0.5, 3: 7.0}, {1: 1.3, 2: 0.0, 4: 1.5}]),
+    st.sampled_from([1, 1.1, 1.5, 2.75]),
+)
+def test_without_a_budget_too_the_repeat_cap_holds_within_a_document(
+    documents: Documents, copies: dict[int, float], cap: float
+) -> None:
+    (draws,) = plan(documents, [phase(copies=copies)], cap)
+    assert documents.alike is not None
+    wanted = np.minimum(steps(documents.alike, copies), cap)
+    assert (draws.copies <= np.ceil(wanted)).all()
+    for code, row in enumerate(draws.rows):
+        longest = int(documents.tokens[documents.codes == code].max())
+        assert row["realised"] <= cap * row["available"] + longest / 2
+        if copies == {1: 7.0}:  # the limit binds all
+            assert row["realised"] > cap * row["available"] - longest / 2 - 1
+
+
+def test_many_documents_at_a_broken_cap_are_read_as_often_as_it_says() -> None:
+    n = 2000
+    documents = Documents(
+        codes=np.arange(n) % 2,
+        tokens=np.arange(n) % 97 + 1,
+        doc_ids=ids_of(list(range(n))),
+        alike=np.ones(n, dtype=np.int64),
+    )
+    (draws,) = plan(documents, [phase(copies={1: 7})], {"books": 1.5, "web": 3})
+    assert [round(row["epochs"], 2) for row in draws.rows] == [1.5, 3.0]
+    assert draws.copies[documents.codes == 1].tolist() == [3] * (n // 2)
+
+
+def test_factors_that_leave_less_than_a_token_still_share_a_budget() -> None:
+    documents = Documents(
+        codes=np.array([0, 1]),
+        tokens=np.array([3, 3]),
+        doc_ids=ids_of([1, 2]),
+        alike=np.ones(2, dtype=np.int64),
+    )
+    (draws,) = plan(documents, [phase(12, copies={1: 0.25, 3: 7})], 4)
+    assert [row["asked"] for row in draws.rows] == [6, 6]
+    assert draws.copies.tolist() == [2, 2]
+    with pytest.raises(InputError, match="largest feasible budget is 0 tokens"):
+        plan(documents, [phase(12, copies={1: 0, 3: 7})], 4)
+
+
 @given(corpora(), factors, caps, st.lists(st.floats(0, 0.9), min_size=1, max_size=4))
 def test_phases_go_on_where_the_earlier_stopped_and_share_the_cap(
     documents: Documents, knobs: dict[str, Any], cap: Any, epochs: list[float]

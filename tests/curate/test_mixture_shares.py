@@ -101,6 +101,73 @@ def test_a_refused_budget_names_the_largest_and_one_more_is_refused(
     assert all(0 <= a <= room for a, room in zip(asked, capacities, strict=True))
 
 
+@pytest.mark.parametrize("knobs", [*STRATEGIES[:5], {"kind": "weights", "weights": {"*": 1}}])
+def test_a_budget_for_documents_that_are_all_left_out_is_refused(knobs: dict[str, Any]) -> None:
+    unread = domains([100, 300], sizes=[0, 0], capacities=[0, 0])
+    with pytest.raises(InputError, match="`copies` reads no document") as caught:
+        ask(unread, Strategy(**knobs, budget=10))
+    assert largest(caught.value) == 0
+    assert len(str(caught.value).splitlines()) == 1
+    spent = domains([100, 300], capacities=[0, 0])
+    with pytest.raises(InputError, match="nothing is left to draw from") as caught:
+        ask(spent, Strategy(**knobs, budget=10))
+    assert largest(caught.value) == 0
+
+
+def test_a_weight_for_a_domain_whose_documents_are_left_out_is_refused() -> None:
+    with pytest.raises(InputError, match="asks for 'd1', of which `copies` reads no document"):
+        ask(
+            domains([100, 300], sizes=[100, 0], capacities=[400, 0]),
+            Strategy(kind="weights", weights={"d0": 1, "d1": 1}, budget=10),
+        )
+
+
+def test_shares_of_less_than_a_token_are_exact() -> None:
+    sizes = [Fraction(3, 4), Fraction(1, 2)]
+    known = domains([3, 2], sizes=sizes, capacities=[12, 8])
+    assert ask(known, Strategy(budget=10)) == [6, 4]
+    assert ask(known, Strategy(kind="uniform", budget=10)) == [5, 5]
+    assert ask(known, Strategy()) == [0, 0]
+    assert ask(known, Strategy(kind="uniform")) == [1, 0]
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 5000), st.sampled_from([1e-9, 0.03, 1.0, 1.0, 1000.0])),
+        min_size=2,
+        max_size=6,
+    ),
+    st.sampled_from(["natural", "uniform", "weights"]),
+)
+def test_a_refused_budget_names_the_domain_that_sets_the_largest(
+    pairs: list[tuple[int, float]], kind: Any
+) -> None:
+    available = [size for size, _ in pairs]
+    weights = {f"d{i}": weight for i, (_, weight) in enumerate(pairs)} if kind == "weights" else {}
+    known = domains(available)
+    exact = {
+        "natural": [Fraction(size) for size in available],
+        "uniform": [Fraction(1)] * len(pairs),
+        "weights": [Fraction(weight) for _, weight in pairs],
+    }[kind]
+    with pytest.raises(InputError) as caught:
+        ask(known, Strategy(kind=kind, weights=weights, budget=10**9))
+    fits = [room * sum(exact) / share for room, share in zip(known.capacities, exact, strict=True)]
+    assert largest(caught.value) == min(fits) // 1
+    named = re.search(r"epochs of 'd(\d+)'", str(caught.value))
+    if named:
+        assert fits[int(named[1])] // 1 == min(fits) // 1
+    else:
+        assert sum(known.capacities) - min(fits) <= len(pairs) + 1
+    assert ("or that weight" in str(caught.value)) == (bool(named) and kind == "weights")
+
+
+def test_a_tiny_weight_does_not_hide_the_domain_that_limits() -> None:
+    weights = {"d0": 1, "d1": 0.0000001, "d2": 1000}
+    with pytest.raises(InputError, match=r"than 4 epochs of 'd2'; .* budget or that weight"):
+        ask(domains([121, 292, 21]), Strategy(kind="weights", weights=weights, budget=1000))
+
+
 @given(sizes_of_domains, st.integers(1, 5000))
 def test_temperature_goes_from_natural_to_uniform(available: list[int], budget: int) -> None:
     known = domains(available, cap=10**6)

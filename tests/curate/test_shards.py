@@ -1,5 +1,6 @@
 """A shard that lies over another reads as the whole, however it is read."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,81 @@ def test_a_shard_over_another_base_than_its_manifest_says_is_refused(tmp_path: P
     for read in (read_shard, footer, lambda s, shard: list(iter_batches(s, shard))):
         with pytest.raises(IntegrityError, match="lies over a shard"):
             read(storage, wrong)
+
+
+def cut_short(storage: Storage, shard: Shard) -> None:
+    path = Path(storage.full(shard.path))
+    os.truncate(path, path.stat().st_size - 40)
+
+
+def nonsense(storage: Storage, shard: Shard) -> None:
+    """The footer is whole, the data are not."""
+    path = Path(storage.full(shard.path))
+    data = bytearray(path.read_bytes())
+    data[4:300] = bytes(range(256))[::-1] + bytes(40)
+    path.chmod(0o644)
+    path.write_bytes(data)
+
+
+READS = {
+    "whole": read_shard,
+    "batches": lambda storage, shard: list(iter_batches(storage, shard, ["doc_id", "text"])),
+    "chosen": lambda storage, shard: list(
+        iter_chosen(storage, shard, ["text"], lambda ids: np.ones(len(ids), bool))
+    ),
+    "footer": footer,
+    "frame": lambda storage, shard: scan(storage, [shard]).collect(),
+    "column of a frame": lambda storage, shard: scan(storage, [shard]).select("url").collect(),
+}
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+@pytest.mark.parametrize("read", READS.values(), ids=READS)
+def test_a_file_that_is_cut_short_is_told_in_a_line(tmp_path: Path, layer: int, read: Any) -> None:
+    storage = Storage(str(tmp_path))
+    top, _ = over(storage, written(storage, documents(["a", "b", "c"])), [1])
+    broken = top.files[layer]
+    cut_short(storage, broken)
+    with pytest.raises(IntegrityError, match=rf"^{broken.path} cannot be read: .+\Z"):
+        read(storage, top)
+    with pytest.raises(IntegrityError, match=rf"^{broken.path} cannot be read: .+\Z"):
+        read(storage, broken)
+
+
+@pytest.mark.parametrize("read", ["whole", "batches", "chosen"])
+def test_data_that_are_nonsense_under_a_good_footer_are_told_too(tmp_path: Path, read: str) -> None:
+    storage = Storage(str(tmp_path))
+    shard = written(storage, documents(["a", "b", "c"]))
+    nonsense(storage, shard)
+    assert footer(storage, shard)["rows"] == "3"
+    with pytest.raises(IntegrityError, match=f"^{shard.path} cannot be read: "):
+        READS[read](storage, shard)
+
+
+def test_a_mapped_shard_that_is_cut_short_is_told_in_a_line(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path))
+    table = pa.table({"doc_id": documents(["a"])["doc_id"], "units": pa.array([3], pa.int64())})
+    with ShardWriter(storage, "tokenize/data", "tokens", table.schema, kind="arrow") as writer:
+        writer.write(table)
+        shard = writer.commit()
+    cut_short(storage, shard)
+    for read in (read_shard, footer, READS["frame"]):
+        with pytest.raises(IntegrityError, match=f"^{shard.path} cannot be read: "):
+            read(storage, shard)
+
+
+def test_what_a_consumer_raises_between_batches_stays_what_it_is(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path))
+    top, _ = over(storage, written(storage, documents(["a", "b", "c"])), [1])
+    for error in (pa.ArrowInvalid("mine"), OSError("mine")):
+        for shard in top.files:
+            for batches in (
+                iter_batches(storage, shard, ["text"], 1),
+                iter_chosen(storage, top, ["text"], lambda ids: np.ones(len(ids), bool)),
+            ):
+                next(batches)
+                with pytest.raises(type(error), match="mine"):
+                    batches.throw(error)
 
 
 def vars_of(shard: Shard) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def tokenizer(trained: bytes) -> TextTokenizer:
 
 
 def encoded(tokenizer: TextTokenizer, *texts: str) -> tuple[np.ndarray, np.ndarray]:
-    values, offsets, _ = encode(reference(tokenizer), pa.array(texts, pa.large_string()))
+    values, offsets, *_ = encode(reference(tokenizer), pa.array(texts, pa.large_string()))
     return values, offsets
 
 
@@ -165,6 +165,28 @@ def test_unusable_tokenizers_are_refused_in_plain_words(trained: bytes, tmp_path
     path = tmp_path / "tokenizer.json"
     path.write_bytes(edited(trained, {"<|spare_0|>": "<end>"}))
     assert load_tokenizer(path, {"eos": "<end>"}).specials["eos"] == 9
+
+
+def test_a_model_that_spells_its_own_boundary_is_refused_by_its_name() -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    pieces = ["<pad>", "</s>", "<unk>", "\u2581", *"abcs</>"]
+    model = Tokenizer(models.Unigram([(piece, -1.0) for piece in pieces], unk_id=2))
+    model.pre_tokenizer = pre_tokenizers.Metaspace()
+    model.add_special_tokens(["<pad>", "</s>", "<unk>"])
+    told = "plain text '</s>' into its eos token; it is marked as special, but the Unigram model"
+    with pytest.raises(InputError, match=told):
+        load_tokenizer(str(model.to_str()).encode())
+
+
+def test_an_added_token_that_is_named_as_a_boundary_is_special(trained: bytes) -> None:
+    data = json.loads(trained)
+    token = {**data["added_tokens"][0], "id": 600, "content": "extra", "special": False}
+    data["added_tokens"].append(token)
+    tokenizer = load_tokenizer(json.dumps(data).encode(), {"eos": "extra"})
+    assert tokenizer.specials["eos"] == 600
+    values, _ = encoded(tokenizer, "an extra extra")
+    assert (values == 600).sum() == 1
 
 
 def test_bytes_of_sentencepiece_like_pieces_are_counted() -> None:

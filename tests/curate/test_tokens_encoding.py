@@ -2,6 +2,7 @@
 
 import copy
 import importlib.util
+import itertools
 import json
 import sys
 from dataclasses import replace
@@ -15,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curate.corpus.errors import InputError
+from curate.kernels.buffers import text_buffers
 from curate.tokens.encoding import (
     Encoder,
     EncoderError,
@@ -107,12 +109,68 @@ def test_gigatoken_gives_the_same_ids_for_every_code_point(trained: bytes) -> No
     assert encoder.name == "gigatoken"
     points = [chr(i) for i in range(0x110000) if not 0xD800 <= i < 0xE000]
     runs = ["".join(points[i : i + 512]) for i in range(0, len(points), 512)]
-    between = ["".join(f"a{c}1" for c in points[i : i + 512]) for i in range(0, 0x3000, 512)]
+    between = [
+        "".join(f"a{c}1{c}'se {c}" for c in points[i : i + 512]) for i in range(0, 0x3000, 512)
+    ]
     assert same(encoder, *runs[:512], *runs[512::20], *between)
 
 
+# Letters of the newest Unicodes, numbers, marks and blanks, and what no version knows.
+_NEWEST = st.sampled_from("\u088f\u0c5c\ua7ce\U00010940\U00016ea0\U00033400\U0002b73a\U000187f8")
+_PARTS = (
+    st.characters(exclude_categories=["Cs"])
+    | st.characters(min_codepoint=0x10000, exclude_categories=["Cs"])
+    | _NEWEST
+    | st.sampled_from(["'s", "'ll", "set", " ", "  ", "1", "\n", "\u00a0", ".", "the"])
+)
+
+
+@needs_gigatoken
+@given(texts=st.lists(st.lists(_PARTS, max_size=12).map("".join), max_size=8), data=st.data())
+def test_the_ids_are_those_of_tokenizers_whatever_the_characters_and_the_batch(
+    spelling: Encoder, texts: list[str], data: st.DataObject
+) -> None:
+    model = spelling.tokenizer.model
+    wanted = [model.encode(text, add_special_tokens=False).ids for text in texts]
+    for some in (texts, texts[: data.draw(st.integers(0, len(texts)))], *[[t] for t in texts]):
+        values, offsets, _, aside = encode(spelling, column(*some))
+        own = [values[a + 1 : b - 1].tolist() for a, b in itertools.pairwise(offsets)]
+        assert own == [wanted[texts.index(text)] for text in some]
+        assert aside <= sum(not text.isascii() for text in some)
+
+
+@pytest.fixture(scope="module")
+def spelling() -> Encoder:
+    """A tokenizer whose merges show how words are split at a contraction."""
+    words = ["set", "the self", "'self it's", "off I'll go", "and go", " see", "'self"] * 9
+    found = encoder_for(load_tokenizer(train_bpe(words, vocab_size=330)))
+    if found.name != "gigatoken":
+        pytest.skip(found.why)
+    return found
+
+
+def test_a_letter_that_is_newer_for_gigatoken_is_left_to_tokenizers(spelling: Encoder) -> None:
+    text = "\U00033400'set off \u0c5c'll go "
+    assert same(spelling, text, "x'set off", text * 9, "\u00e9" * 99)
+    assert encode(spelling, column(text, "x", text * 9, "\u00e9")).aside == 2
+    assert not same(replace(spelling, unlike=None), text)
+
+
+def test_code_points_are_found_wherever_they_stand() -> None:
+    from curate.kernels.framing import find_points
+
+    table = np.zeros(0x400, dtype=np.uint8)
+    table[[0x41, 0xE9, 0x3B1]] = 1  # ASCII is not looked at
+    texts = ["", "A" * 99, "\u00e9", *("x" * n + "\u03b1" + "y" * 70 for n in range(60, 67))]
+    texts += ["\u00e8" * 70, "\U000103b1" * 40, "\u00e8" * 31 + "z\u00e9", "end"]
+    data, bounds = text_buffers(column(*texts))
+    found = np.ones(len(texts), dtype=np.bool_)
+    find_points(data, bounds, table, found)
+    assert found.tolist() == [not {"\u00e9", "\u03b1"}.isdisjoint(text) for text in texts]
+
+
 def test_no_text_gives_the_id_of_a_special(encoder: Encoder) -> None:
-    values, offsets, _ = encode(encoder, column(*HOSTILE))
+    values, offsets, *_ = encode(encoder, column(*HOSTILE))
     inner = np.ones(len(values), dtype=bool)
     inner[offsets[:-1]] = inner[offsets[1:] - 1] = False
     assert (values[inner] >= len(SPECIALS)).all()
@@ -133,7 +191,7 @@ def test_a_text_that_gives_the_id_of_a_special_stops_the_work(encoder: Encoder) 
 
 def test_encoding_does_not_depend_on_what_shares_a_batch(encoder: Encoder) -> None:
     texts = column(*TEXTS, *HOSTILE, "", TEXTS[0])
-    values, offsets, torn = encode(encoder, texts)
+    values, offsets, torn, _ = encode(encoder, texts)
     assert torn == 0
     rng = np.random.default_rng(3)
     for _ in range(3):

@@ -96,6 +96,84 @@ CASES: dict[str, tuple[dict[str, Any], bool, Any, str]] = {
         None,
         "conversion from `str` to `i64` failed",
     ),
+    "a list": (
+        {"sql": "SELECT reasons FROM verdicts LIMIT 1", "equals": "x"},
+        False,
+        None,
+        "reasons is a list; one value is wanted, as of ARRAY_LENGTH",
+    ),
+    "lists": (
+        {"sql": "SELECT reasons FROM verdicts", "within": ["x"]},
+        False,
+        None,
+        "reasons is a list",
+    ),
+    "too large for any number": (
+        {"sql": "SELECT POW(10, 400) FROM verdicts LIMIT 1", "below": 5},
+        False,
+        "inf",
+        "gives no finite number",
+    ),
+    "a large product": (
+        {"sql": "SELECT MAX(9223372036854775807 * 4) FROM verdicts", "below": 5},
+        False,
+        4.0 * 2**63,
+        "",
+    ),
+    "a large sum": (
+        {"sql": "SELECT 9223372036854775807 + COUNT(*) FROM verdicts", "below": 5},
+        False,
+        2**63 + 23,
+        "",
+    ),
+    "each large sum": (
+        {
+            "sql": "SELECT 9223372036854775807 + COUNT(*) AS n FROM verdicts",
+            "each": {"above": 2**63 - 1},
+        },
+        True,
+        "all of 1",
+        "",
+    ),
+    "a limit no integer has": ({"sql": COUNT, "each": {"below": 2**200}}, True, "all of 1", ""),
+    "each one of all kinds": (
+        {"sql": COUNT, "each": {"one_of": ["a", 24, 2.5, True, 2**200]}},
+        True,
+        "all of 1",
+        "",
+    ),
+    "a float within integers": (
+        {"sql": "SELECT COUNT(*) * 0.5 FROM verdicts", "within": [1, 12]},
+        True,
+        "all of 1",
+        "",
+    ),
+    "an integer within floats": ({"sql": COUNT, "within": [24.0]}, True, "all of 1", ""),
+    "an integer near a float": (
+        {"sql": COUNT, "within": [24.5, "24", True, None, 1e300]},
+        False,
+        "1 of 1 are not: 24",
+        "",
+    ),
+    "long text": (
+        {
+            "sql": "SELECT CONCAT(MAX(source), '\n', '" + "x" * 99 + "') FROM verdicts",
+            "equals": "a",
+        },
+        False,
+        "texts " + "x" * 51 + "...",
+        "",
+    ),
+    "long texts": (
+        {
+            "sql": "SELECT source, CONCAT(source, '\n', '" + "x" * 99 + "') AS t FROM verdicts "
+            "WHERE source = 'texts'",
+            "each": {"equals": "a"},
+        },
+        False,
+        "6 of 6 are not: texts texts " + "x" * 45 + "...",
+        "",
+    ),
     "within": (
         {"sql": "SELECT source FROM verdicts", "within": ["notes", "table", "texts", "more"]},
         True,
@@ -233,6 +311,19 @@ def test_checks_pass_or_fail_as_they_say(corpus: Corpus) -> None:
     assert json.loads(json.dumps(list(results.values()))) == list(results.values())
 
 
+def test_what_the_engine_says_of_data_is_told_without_the_data(corpus: Corpus) -> None:
+    queries = (
+        "SELECT SUM(CAST(source AS BIGINT)) FROM verdicts",
+        "SELECT COUNT(*) FROM verdicts WHERE REGEXP_LIKE(source, CONCAT('(', source))",
+        "SELECT CAST(CONCAT(source, '\n', doc_id) AS DOUBLE) AS n FROM verdicts",
+    )
+    for sql in queries:
+        (row,) = evaluate(corpus, asked(c={"sql": sql, "each": {"at_least": 0}}))
+        assert (row["passed"], row["found"]) == (False, None)
+        assert row["message"], row
+        assert not any(name in row["message"] for name in ("notes", "table", "texts")), row
+
+
 @pytest.mark.parametrize("check", WRONG)
 def test_a_check_that_means_nothing_is_refused_with_its_line(check: str) -> None:
     with pytest.raises(InputError) as refusal:
@@ -253,6 +344,11 @@ def test_a_check_that_means_nothing_is_refused_with_its_line(check: str) -> None
         ("SELECT source FROM documents JOIN verdicts USING (doc_id)", "ambiguous reference"),
         ("SELECT COUNT(*) FROM verdicts WHERE source > 3", "cannot compare string with numeric"),
         ("SELECT source, num_bytes FROM verdicts GROUP BY source", "participate in the GROUP BY"),
+        ("SELECT COUNT(*) FROM verdicts WHERE kept AND", "found: EOF"),
+        (
+            "SELECT " + "kept OR 1 = 1 - 2 * ABS(" * 14 + "1" + ")" * 14 + " FROM verdicts",
+            "checks.c cannot be evaluated: it is nested too deeply",
+        ),
     ],
 )
 def test_columns_are_known_before_any_work(lab: Any, tmp_path: Path, sql: str, told: str) -> None:
@@ -261,6 +357,7 @@ def test_columns_are_known_before_any_work(lab: Any, tmp_path: Path, sql: str, t
     with pytest.raises(InputError, match="checks.c") as refusal:
         plan(recipe, store=str(tmp_path / "store"))
     assert told in str(refusal.value)
+    assert "Line" not in str(refusal.value), "that would be one of the statement written anew"
     assert not (tmp_path / "store").exists()
 
 

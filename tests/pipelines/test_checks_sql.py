@@ -1,11 +1,12 @@
 """A check is one SELECT over the corpus's own tables: nothing else of SQL reaches the engine."""
 
+import math
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from curate.corpus.errors import InputError
@@ -79,7 +80,10 @@ REFUSED = {
     "SELECT COUNT(*) FROM tokens)": "brackets do not match",
     "SELECT ) )": "brackets do not match",
     "SELECT (COUNT(*) FROM tokens": "a bracket is not closed",
-    "SELECT " + "(" * 99 + "1" + ")" * 99 + " FROM tokens": "nested too deeply",
+    "SELECT " + "(" * 16 + "1" + ")" * 16 + " FROM tokens": "nested too deeply (limit 15)",
+    "SELECT COUNT(*) FROM verdicts WHERE " + "NOT " * 16 + "kept": "nested too deeply (limit 15)",
+    "SELECT COUNT(*) FROM verdicts WHERE " + "NOT (" * 8 + "kept" + ")" * 8: "nested too deeply",
+    "SELECT " + "- " * 16 + "tokens FROM tokens": "nested too deeply",
     "SELECT 1" + "+1" * 5000 + " FROM tokens": "more than 300 keywords and operators",
     "SELECT COUNT(*) FROM tokens WHERE 1=1" + " AND 1=1" * 500: "more than 300 keywords",
     "SELECT COUNT(*) FROM tokens /* and": "does not end",
@@ -113,9 +117,50 @@ GIVES: dict[str, Any] = {
     "WITH a AS (SELECT MAX(tokens) AS most FROM tokens), b AS (SELECT COUNT(*) AS n FROM verdicts)"
     " SELECT MAX(most) / MAX(n) FROM a CROSS JOIN b": 5 / 3,
     'SELECT MAX("tokens"."tokens")::double FROM tokens': 5.0,
+    "SELECT COUNT(*) FROM verdicts WHERE " + "NOT " * 15 + "kept": 1,
+    "SELECT MAX(" + "(" * 14 + "tokens" + ")" * 14 + ") FROM tokens": 5,
+    "SELECT " + "1 + ABS(" * 14 + "MAX(tokens)" + ")" * 14 + " FROM tokens": 19,
     "SELECT COUNT(*) FROM tokens WHERE 0" + "+1" * 290 + " > tokens": 2,
     "SELECT COUNT(*) FROM tokens WHERE tokens IN (" + "3," * 3000 + "4)": 1,
+    "SELECT SUM(DISTINCT kept) - 2 FROM verdicts": -1,
+    "SELECT MAX(-tokens) - MIN(- tokens * 2 / -1) FROM tokens": -9,
+    "SELECT - (COUNT(*) - -5) FROM tokens": -7,
+    "SELECT SUBSTR(MAX(source), STRPOS(MAX(source), 'y') + 1 - 1, 2 - 1) = 'y' FROM tokens": True,
+    "SELECT COUNT(*) FROM tokens JOIN verdicts ON tokens.tokens + 25 = verdicts.num_bytes": 1,
+    "SELECT COUNT(*) FROM verdicts WHERE num_bytes + 1 IN (11, 31)": 2,
+    "SELECT MAX(n) FROM (SELECT num_bytes % 20 + 1 AS k, COUNT(*) AS n FROM verdicts "
+    "GROUP BY num_bytes % 20 + 1) AS x": 2,
     "SELECT CAST(COUNT(*) AS DOUBLE) FROM tokens WHERE tokens BETWEEN 3 AND 4.5": 1.0,
+}
+
+
+MOST, LEAST = 2**63 - 1, -(2**63)
+WIDE = {  # a query of the integers MOST, LEAST, 3 -> what Python's integers give
+    "SELECT SUM(n) FROM t WHERE n > 0": MOST + 3,
+    "SELECT SUM(n + n) FROM t WHERE n > 3": 2 * MOST,
+    "SELECT SUM(DISTINCT n) - 9223372036854775807 FROM t WHERE n <> 3": -1 - MOST,
+    "SELECT MAX(n) + 1 FROM t": MOST + 1,
+    "SELECT MIN(n) - 1 FROM t": LEAST - 1,
+    "SELECT MAX(n) - MIN(n) FROM t": MOST - LEAST,
+    "SELECT -MIN(n) FROM t": -LEAST,
+    "SELECT MAX(ABS(n)) FROM t": -LEAST,
+    "SELECT ABS(MIN(n)) FROM t": -LEAST,
+    "SELECT 9223372036854775807 + COUNT(*) FROM t": MOST + 3,
+    "SELECT 9223372036854775807 * COUNT(*) FROM t": MOST * 3,
+    "SELECT 99999999999999999999999999999999999999 + COUNT(*) FROM t": 10**38 + 2,
+    "SELECT MAX(n) * MAX(n) FROM t": MOST**2,
+    "SELECT MIN(n) * MAX(n) FROM t": LEAST * MOST,
+    "SELECT MAX(n" + " * n" * 6 + ") FROM t": MOST**7,
+    "SELECT SUM(n * n) FROM t": MOST**2 + LEAST**2 + 9,
+    "SELECT MAX(POW(n, 8)) FROM t": LEAST**8,
+    "SELECT POW(MIN(n) + 1 - 1, 3) FROM t": LEAST**3,
+    "SELECT POW(2, 2 + 98) * COUNT(*) FROM t": 2**100 * 3,
+    "SELECT POW(10, 300) / POW(10, 299) FROM t LIMIT 1": 10,
+    "SELECT POW(CAST(3 AS INT), 30) FROM t LIMIT 1": 3**30,
+    "SELECT CAST(2147483647 AS INT) + CAST(1 AS INT) FROM t LIMIT 1": 2**31,
+    "SELECT CAST(65536 AS INT) * CAST(65536 AS INT) FROM t LIMIT 1": 2**32,
+    "SELECT POW(10, 400) FROM t LIMIT 1": math.inf,
+    "SELECT MAX(POW(n, 80)) FROM t": math.inf,
 }
 
 
@@ -131,6 +176,65 @@ def test_what_is_accepted_means_what_it_says(sql: str) -> None:
     query = parse_select(sql)
     context = pl.SQLContext({name: FRAMES[name] for name in query.tables})
     assert context.execute(query.text, eager=True).item() == pytest.approx(GIVES[sql], rel=1e-12)
+
+
+def integers(sql: str, *values: int) -> Any:
+    """Return the one value that a query gives of the table `tokens` with these integers."""
+    query = parse_select(sql.replace("FROM t", "FROM tokens"))
+    frame = pl.LazyFrame({"n": values}, schema={"n": pl.Int64()})
+    context = pl.SQLContext({"tokens": frame})
+    return context.execute(query.text, eager=False).collect(engine="streaming").item()
+
+
+@pytest.mark.parametrize("sql", WIDE)
+def test_no_integer_wraps(sql: str) -> None:
+    found = integers(sql, MOST, LEAST, 3)
+    if isinstance(found, int):
+        assert found == WIDE[sql]
+    else:
+        assert found == pytest.approx(WIDE[sql], rel=1e-12)
+
+
+def combined(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """Join (SQL, value of n -> (value, the most it could be, whether it is exact))."""
+
+    def joined(sign: str, a: Any, b: Any) -> Any:
+        def of(n: int) -> tuple[Any, int, bool]:
+            (x, most_x, exact_x), (y, most_y, exact_y) = a[1](n), b[1](n)
+            value = {"+": x + y, "-": x - y, "*": x * y}[sign]
+            most = most_x * most_y if sign == "*" else most_x + most_y
+            return value, most, exact_x and exact_y and sign != "*"
+
+        return f"({a[0]} {sign} {b[0]})", of
+
+    def signed(function: str, a: Any) -> Any:
+        def of(n: int) -> tuple[Any, int, bool]:
+            x, most, exact = a[1](n)
+            return (abs(x) if function == "ABS" else -x), most, exact
+
+        return f"{function} ({a[0]})", of
+
+    return st.builds(joined, st.sampled_from("+-*"), inner, inner) | st.builds(
+        signed, st.sampled_from(["ABS", "-"]), inner
+    )
+
+
+_LITERALS = st.integers(0, MOST).map(lambda i: (str(i), lambda n: (i, abs(i), True)))
+_FORMULAS = st.recursive(
+    st.just(("n", lambda n: (n, abs(n), True))) | _LITERALS, combined, max_leaves=8
+)
+
+
+@given(_FORMULAS, st.lists(st.integers(LEAST, MOST), min_size=1, max_size=4))
+def test_formulas_agree_with_the_integers_of_python(formula: Any, values: list[int]) -> None:
+    assume(formula[0].count("(") < 10)
+    found = integers(f"SELECT SUM({formula[0]}) FROM t", *values)
+    wanted = [formula[1](n) for n in values]
+    total = sum(value for value, _, _ in wanted)
+    if all(exact for _, _, exact in wanted):
+        assert found == total
+    else:
+        assert found == pytest.approx(float(total), abs=1e-13 * sum(most for _, most, _ in wanted))
 
 
 def test_the_trap_is_real_polars_opens_files_when_it_is_asked_to(tmp_path: Path) -> None:

@@ -1,8 +1,11 @@
 """Token exports, read back byte by byte as their formats say, and whole or not there at all."""
 
+import contextlib
 import gzip
 import itertools
 import json
+import re
+import shutil
 import struct
 import tempfile
 from collections import Counter
@@ -22,7 +25,8 @@ from curate.tokens.exporters import files, mds
 from curate.tokens.exporters.base import Documents, Told, framed
 from curate.tokens.exporters.files import RolledWriter
 from curate.tokens.exporters.registry import token_formats
-from pipelines.exchange import export, exporting, formats, streams
+from pipelines.exchange import export, exporting, folders, formats, rounds, streams
+from pipelines.exchange.folders import new_folder
 
 SPLITS = ("train", "validation", "test")
 
@@ -282,9 +286,57 @@ def test_a_killed_export_leaves_no_folder_of_that_name(
     done = lab.child(KILLED, [drawn.store.uri, str(out)], tmp_path)
     assert done.returncode == -9, done.stderr
     assert not out.exists()
-    assert [path.name.startswith(".out.partial-") for path in tmp_path.iterdir()] == [True]
-    export(drawn, "olmo", out)
-    assert (out / "preceptor.json").exists()
+    (left,) = tmp_path.iterdir()
+    assert left.name.startswith(".out.partial-")
+    other = tmp_path / re.sub("partial-.*-", "partial-elsewhere-", left.name)
+    other.mkdir()  # of another host, where nobody here can see who is alive
+    with new_folder(out) as alive:
+        assert not left.exists(), "what a process left that is gone is removed"
+        (alive / "mine").touch()
+        export(drawn, "olmo", out)
+        assert (alive / "mine").exists(), "what is being written is not"
+        (out / "preceptor.json").rename(tmp_path / "lineage")
+        shutil.rmtree(out)
+    assert {path.name for path in tmp_path.iterdir()} == {"out", "lineage", other.name}
+
+
+def test_what_cannot_be_locked_gets_a_name_that_nobody_removes(lab: Any, tmp_path: Path) -> None:
+    def refused(*_: Any) -> None:
+        raise OSError("no locks here")
+
+    with (
+        lab.patched(folders.fcntl, "flock", refused),
+        contextlib.suppress(InputError),
+        new_folder(tmp_path / "out") as first,
+        new_folder(tmp_path / "out") as second,
+    ):
+        assert first.exists()
+        (second / "x").touch()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("small", [False, True])
+def test_texts_come_in_the_order_of_the_rounds_as_tokens_do(
+    drawn: Any, lab: Any, tmp_path: Path, small: bool
+) -> None:
+    sizes = {"_RUN_BYTES": 3000, "_BLOCK_BYTES": 900, "_FILE_BYTES": 2000, "_OPEN_RUNS": 2}
+    with contextlib.ExitStack() as patches:
+        for name, size in sizes.items() if small else ():
+            patches.enter_context(lab.patched(rounds, name, size))
+        export(drawn, "parquet", tmp_path / "texts", what="drawn")
+    export(drawn, "olmo", tmp_path / "tokens", what="drawn")
+    names = sorted(path.name for path in (tmp_path / "texts" / "data").glob("train-*"))
+    assert len(names) >= 3 if small else names == ["train-00000-of-00001.parquet"]
+    assert names[-1] == f"train-{len(names) - 1:05d}-of-{len(names):05d}.parquet"
+    texts = pl.read_parquet(tmp_path / "texts" / "data" / "train-*.parquet")
+    wanted = pl.read_parquet(tmp_path / "tokens" / "documents-train.parquet")
+    assert texts["id"].to_list() == wanted["doc_id"].to_list()
+    assert texts["id"].is_duplicated().any()
+    assert texts["source"].to_list() == wanted["source"].to_list()
+    assert texts["source"].head(20).n_unique() == 2, "sources alternate"
+    whole = dict(drawn.table("documents").select("doc_id", "text").collect().rows())
+    assert texts["text"].to_list() == [whole[doc] for doc in texts["id"]]
+    assert not list((tmp_path / "texts").glob(".*"))
 
 
 def test_an_export_refuses_what_it_cannot_do(drawn: Any, lab: Any, tmp_path: Path) -> None:

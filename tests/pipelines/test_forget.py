@@ -16,6 +16,7 @@ from curate.corpus.errors import InputError
 from curate.corpus.order import samples_of
 from curate.corpus.shard import read_shard
 from curate.corpus.storage import Storage
+from pipelines.checks.records import in_force
 from pipelines.cli import app
 from pipelines.corpus import Corpus, open_corpus, why
 from pipelines.forget.selecting import Request, read_ids
@@ -272,6 +273,8 @@ def test_a_file_of_ids_says_where_it_is_wrong(store: str, tmp_path: Path) -> Non
     assert [one.hex() for one in read_ids(file)] == [known, "0" * 32]
     done = _take(store, request=Request(ids=read_ids(file)))
     assert done.receipt["unknown_ids"] == ["0" * 32]
+    file.write_text(f"doc_id\n{known}\n", encoding="utf-8-sig")
+    assert [one.hex() for one in read_ids(file)] == [known]
     file.write_text("123\n")
     with pytest.raises(InputError, match="line 1.*'123' is no document id"):
         read_ids(file)
@@ -279,6 +282,13 @@ def test_a_file_of_ids_says_where_it_is_wrong(store: str, tmp_path: Path) -> Non
         _take(store, request=Request(ids=(b"\0" * 16,)))
     with pytest.raises(InputError, match="names every address"):
         Request(url="**")
+    with pytest.raises(InputError, match="names none of") as refused:
+        _take(store, request=Request(url="https://nobody.org/" + "x" * 9999))
+    assert len(str(refused.value)) < 300
+    for condition in ("x" * 9999, "x" * 9999 + " (('"):
+        with pytest.raises(InputError, match="--where") as refused:
+            _take(store, request=Request(where=condition))
+        assert "x" * 99 not in str(refused.value)
     with pytest.raises(InputError, match="2 were given"):
         Request(url="a", where="b")
 
@@ -316,6 +326,30 @@ def test_runs_and_steps_equal_a_slow_scan(store: str, lab: Any) -> None:
     assert run["checkpoints"] == [
         {"step": step, "has_seen": step >= min(seen)} for step in (10, 30)
     ]
+
+
+FAILS: dict[str, Any] = {"none": {"sql": "SELECT COUNT(*) FROM verdicts", "equals": 0}}
+
+
+def test_the_checks_in_force_stay_so(base: Path, store: str, lab: Any) -> None:
+    outcome, _ = lab.run(_recipe(lab, base, checks=FAILS), Path(store))
+    assert not outcome.published, "the version is one that had no checks"
+    _take(store)
+    new = open_corpus("tiny", store=store)
+    assert str(new.version) == "tiny@2"
+    assert list(in_force(new)) == ["none"]
+    with pytest.raises(InputError, match="tiny@2 fails 1 of its 1 checks: none"):
+        prepare_run(new, {"depth": 1, "batch_rows": 3, "steps": 4, "seed": 1})
+
+
+def test_checks_that_were_taken_away_do_not_come_back(tmp_path: Path, base: Path, lab: Any) -> None:
+    store = tmp_path / "store"
+    lab.run(_recipe(lab, base, checks=FAILS), store)
+    lab.run(_recipe(lab, base), store)
+    _take(str(store))
+    new = open_corpus("tiny", store=str(store))
+    assert "none" in new.recipe["checks"]
+    assert in_force(new) == {}
 
 
 @given(st.data())

@@ -16,7 +16,7 @@ import pytest
 from curate.corpus.errors import InputError, IntegrityError
 from curate.corpus.storage import Storage
 from curate.tokens.tokenizer import decode, load_tokenizer
-from pipelines.corpus import open_corpus
+from pipelines.corpus import Corpus, open_corpus
 from pipelines.forget.selecting import Request
 from pipelines.forget.takedown import Takedown, forget
 from pipelines.store import Store
@@ -34,6 +34,7 @@ def _sections(folder: Path) -> dict[str, Any]:
         "deduplicate": {"near": {"threshold": 0.7, "sample": 200}},
         "decontaminate": {"held_out": True},
         "split": {"validation": 0.3, "test": 0.1},
+        "checks": {"key": {"sql": "SELECT MAX(key) FROM documents", "equals": "n9"}},
     }
 
 
@@ -129,6 +130,7 @@ def test_not_a_byte_of_it_is_left(base: Path, store: str, lab: Any) -> None:
     before = grep(store)
     kinds = {name.partition("/")[0] for name in before}
     assert kinds >= {"collect", "clean", "tokenize", "deduplicate", "decontaminate", "reports"}
+    assert any("/checks/results/" in name for name in before)
     done = _purge(store)
     assert [name for name in grep(store) if not name.startswith("forgotten/")] == []
     assert grep(store) == []
@@ -158,6 +160,74 @@ def test_a_run_after_it_reads_no_text_back(base: Path, store: str, lab: Any) -> 
     assert set(later.table("verdicts").filter("kept").collect()["doc_id"]) == kept
     again, _ = lab.run(recipe, Path(store))
     assert (again.executed, again.published) == (0, False)
+
+
+def _anew(base: Path, folder: Path, lab: Any) -> list[Any]:
+    """Write the archive to a new folder, with one more line, and return its lines."""
+    lines = (base / "notes.jsonl").read_bytes().splitlines()
+    lines = [line for line in lines if b"another text" not in line]  # it has a forgotten key
+    lab.jsonl(folder / "notes.jsonl", [*lines, {"id": "more", "text": lab.text(400)}])
+    return lines
+
+
+def _check_purged(corpus: Corpus) -> None:
+    assert grep(corpus.store.uri) == []
+    assert verify(corpus) == []
+    gone = corpus.table("verdicts").collect()
+    gone = gone.filter(gone["reasons"].list.contains("forgotten"))
+    assert gone.height >= 2
+    assert not gone["kept"].any()
+
+
+def test_what_is_collected_anew_has_no_text_of_it(
+    base: Path, store: str, tmp_path: Path, lab: Any
+) -> None:
+    _purge(store)
+    masked = open_corpus("tiny", store=store)
+    kept = set(masked.table("verdicts").filter("kept").collect()["doc_id"])
+    lines = _anew(base, tmp_path / "new", lab)
+    lab.run(lab.recipe(tmp_path / "new", **_sections(base)), Path(store))
+    later = open_corpus("tiny", store=store)
+    _check_purged(later)
+    assert later.manifest("collect").counts["records"] == len(lines) + 1
+    assert _purge(store).changed is False
+    assert len(kept & set(later.table("verdicts").filter("kept").collect()["doc_id"])) > 9
+    sources = [{"name": "elsewhere", "paths": ["*.jsonl"]}]
+    lab.run(lab.recipe(tmp_path / "new", name="third", sources=sources), Path(store))
+    _check_purged(open_corpus("third", store=store))
+
+
+def test_a_plain_takedown_lets_runs_read(base: Path, store: str, tmp_path: Path, lab: Any) -> None:
+    forget("tiny", Request(url="https://b.org/*"), store=store, now=WHEN)
+    before = grep(store)
+    _anew(base, tmp_path / "new", lab)
+    lab.run(lab.recipe(tmp_path / "new", **_sections(base)), Path(store))
+    assert len(grep(store)) > len(before)
+
+
+def test_a_file_that_another_purge_deletes_is_no_damage(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pipelines.forget.purging as purging
+
+    real, lost, used = purging._names, list[str](), set[str]()
+
+    def listed(storage: Storage) -> Iterator[str]:
+        names = list(real(storage))
+        lost.extend(n for n in names if n.startswith("collect/data/"))
+        for name in ("tiny", "other"):
+            for shards in open_corpus(name, store=store).manifest("collect").tables.values():
+                used.update(shard.path for shard in shards)
+        lost[:] = [name for name in lost if name not in used]
+        for name in lost:
+            storage.remove(name)
+        return iter(names)
+
+    monkeypatch.setattr(purging, "_names", listed)
+    done = _purge(store)
+    assert lost
+    assert not set(lost) & set(done.receipt["purge"]["deleted_files"])
+    assert verify(open_corpus("tiny", store=store)) == []
 
 
 class Killed(BaseException):

@@ -13,12 +13,13 @@ from curate.corpus.errors import InputError, IntegrityError
 from curate.corpus.schema import SCHEMAS
 from curate.corpus.shard import read_shard
 from curate.corpus.storage import Storage
+from pipelines.build import run
 from pipelines.console import show_summary
 from pipelines.corpus import Corpus, why
 from pipelines.demanded import families_of, signals_read
 from pipelines.explain import explain
 from pipelines.passes import tally
-from pipelines.passes.base import Workspace
+from pipelines.passes.base import Event, Workspace
 from pipelines.recipe import Recipe
 from pipelines.report.facts import load_facts
 from pipelines.report.mixture import mixture
@@ -197,6 +198,37 @@ def test_phases_have_draws_plans_and_a_place_in_why_and_in_the_report(
     assert 'aria-label="Copies of books by quality' in report.html
 
 
+def test_a_budget_that_whole_documents_miss_is_told_and_one_that_they_meet_is_not(
+    lab: Any,
+    folder: Path,
+    recipe: Callable[..., Recipe],
+    mixed: Mixed,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def notes(**mix: Any) -> list[str]:
+        mixed(**mix)
+        told: list[Event] = []
+        run(recipe(mix), store=str(folder / "store"), observe=told.append)
+        return [event.message for event in told if event.kind == "note" and event.name == "mix"]
+
+    crumbs = {"domains": "num_words", "budget": "2K tokens"}
+    (note,) = notes(**crumbs)
+    (phase,) = phases(mixed(**crumbs))
+    drawn = sum(row["realised"] for row in phase["domains"])
+    assert abs(drawn - 2000) > phase["longest"]
+    assert f"of the 2,000 tokens of the budget {drawn:,} were drawn" in note
+    assert "group the domains" in note
+    show_summary(summary(mixed(**crumbs)))
+    (line,) = [row for row in capsys.readouterr().out.splitlines() if row.startswith("train  all ")]
+    assert line.split()[2:5] == ["2,000", f"{drawn:,}", "tokens"]
+    (note,) = notes(phases=[{"name": "a", "budget": "1 token"}, {"name": "b", "budget": "1 kB"}])
+    assert note.startswith("phase 'a': of the 1 tokens of the budget 0 were drawn (0.0 %)")
+    assert notes(budget="3K tokens", weights={"books": 1, "notes": 2}) == []
+    show_summary(summary(mixed(budget="3K tokens", weights={"books": 1, "notes": 2})))
+    (line,) = [row for row in capsys.readouterr().out.splitlines() if row.startswith("all ")]
+    assert "3,000" in line.split()
+
+
 def test_held_out_documents_are_equal_in_bytes_and_the_only_ones_packed(mixed: Mixed) -> None:
     corpus = mixed(held_out="500 B")
     verdicts = corpus.table("verdicts").filter("kept").collect()
@@ -243,6 +275,29 @@ def test_a_mixture_that_cannot_be_is_refused_before_any_work(
         lab.run(recipe(mix), tmp_path / "store")
     assert len(str(caught.value).splitlines()) == 1
     assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize(
+    ("mix", "message"),
+    [
+        ({"budget": "1.5 documents"}, "documents are whole"),
+        ({"budget": "1.0005k tokens"}, "tokens are whole"),
+        ({"epochs": {}}, "epochs name no domain"),
+        ({"phases": [{"name": "a", "budget": "1k tokens", "epochs": {}}]}, "name no domain"),
+    ],
+)
+def test_what_a_recipe_cannot_mean_is_refused(
+    mix: dict[str, Any], message: str, recipe: Callable[..., Recipe]
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        recipe(mix)
+    assert recipe({"budget": "1.5k documents"}).mix.amount == (1500, "documents")
+    assert recipe({"budget": "1.1 GiB"}).mix.amount == (1181116006, "bytes")
+
+
+def test_a_budget_of_documents_that_are_all_left_out_is_refused(mixed: Mixed) -> None:
+    with pytest.raises(InputError, match="largest feasible budget is 0 tokens"):
+        mixed(budget="1K tokens", copies={1: 0, 1000: 2})
 
 
 def test_a_version_made_before_there_were_phases_still_has_its_mixture_told(mixed: Mixed) -> None:

@@ -1,5 +1,6 @@
 """Rows without torch: resumed, shared among ranks, of withdrawn documents, of images, refused."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -155,8 +156,9 @@ def test_states_ranks_plans_and_rows_that_do_not_fit_are_refused(make_run):
     for wrong in ({**state, "seed": 1}, {**state, "cursor": 0}, {**state, "sample": -7}):
         with pytest.raises(InputError, match="another seed or other plans"):
             next(store.batches(2, state=wrong))
-    with pytest.raises(InputError, match="five integers"):
-        next(store.batches(2, state={"step": 3}))
+    for wrong in ({"step": 3}, [1], {1: 2, "seed": 0}, 7, "seed"):
+        with pytest.raises(InputError, match="five integers"):
+            next(store.batches(2, state=wrong))
     for rank, world, size in ((2, 2, 4), (0, 3, 4), (0, 1, 0)):
         with pytest.raises(InputError, match="multiple of the number of ranks"):
             next(store.batches(size, rank=rank, world=world))
@@ -198,6 +200,31 @@ def test_files_that_are_cut_short_changed_or_gone_are_refused(make_run, kind, sa
         _spoil({"shard": content["shards"][1], "plan": content["plans"]["train"][0]}, kind)
 
     with pytest.raises(InputError, match=said):
+        open_rows(make_run(edit=edit))
+
+
+def test_a_shard_that_was_changed_is_found_when_that_is_asked(make_run):
+    def edit(content):
+        for entry in content["shards"]:
+            entry["sha256"] = hashlib.sha256(Path(entry["uri"]).read_bytes()).hexdigest()
+
+    path = make_run(edit=edit)
+    assert len(open_rows(path, verify=True).shards.lengths)
+    shard = Path(json.loads(path.read_text())["shards"][1]["uri"])
+    content = bytearray(shard.read_bytes())
+    tokens = open_rows(path).shards.values[-1].tobytes()
+    content[content.index(tokens)] ^= 1
+    shard.write_bytes(content)
+    assert len(open_rows(path).shards.lengths)
+    with pytest.raises(InputError, match="it changed since the run was resolved"):
+        open_rows(path, verify=True)
+
+
+def test_a_run_without_shards_is_refused(make_run):
+    def edit(content):
+        content["shards"] = []
+
+    with pytest.raises(InputError, match="names no shards"):
         open_rows(make_run(edit=edit))
 
 

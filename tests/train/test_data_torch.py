@@ -93,3 +93,6 @@ def test_what_would_change_the_order_is_refused(make_run):
         RowLoader(path).load_state_dict({**RowLoader(path).state_dict(), "seed": 2})
     with pytest.raises(InputError, match="Did you mean 'validation'"):
         RowDataset(path, "valdation")
+    for load in (RowLoader(path).load_state_dict, RowStream(path).load_state_dict):
+        with pytest.raises(InputError, match=r"five integers by name, .*; got \[1\]"):
+            load([1])
