@@ -77,12 +77,13 @@ def show_results(corpus: str, results: Sequence[Mapping[str, Any]]) -> None:
     """Print what checks gave, failed ones with the documents they name."""
     from rich.markup import escape
 
+    from pipelines.checks.evaluate import told_value
     from pipelines.console import new_table, plain, say, show
 
     table = new_table(("check", "left"), ("", "left"), ("found", "prose"), ("wanted", "left"))
     for row in results:
         mark = "[green]ok[/]" if row["passed"] else "[red]fails[/]"
-        told = [_told(row["found"]) if row["found"] is not None else "", row["message"]]
+        told = [told_value(row["found"]) if row["found"] is not None else "", row["message"]]
         found = ": ".join(text for text in reversed(told) if text) or "-"
         table.add_row(
             escape(row["name"]), mark, escape(plain(found)), escape(plain(row["wanted"], 60))
@@ -96,14 +97,6 @@ def show_results(corpus: str, results: Sequence[Mapping[str, Any]]) -> None:
         say(f"{corpus} fails {failed} of its {len(results)} checks; it is not ready to train on")
     else:
         say(f"{corpus} passes all its checks")
-
-
-def _told(value: Any) -> str:
-    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
-        value = int(value)  # a product of integers
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
 def _show_history(past: Sequence[Mapping[str, Any]]) -> None:

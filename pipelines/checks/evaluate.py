@@ -23,7 +23,7 @@ from pipelines.corpus import Corpus
 from pipelines.demanded import families_of, signals_read
 from pipelines.recipe import Recipe
 
-__all__ = ["MAX_SHOWN", "check_columns", "evaluate", "offenders", "wanted"]
+__all__ = ["MAX_SHOWN", "check_columns", "evaluate", "offenders", "told_value", "wanted"]
 
 MAX_SHOWN = 5  # documents, or values, of a check that fails
 _MAX_CELL = 60
@@ -395,3 +395,12 @@ def _told(error: BaseException) -> str:
     if "recursion limit" in lines[0]:
         return "it is nested too deeply"
     return _REWRITTEN.sub("", lines[0])[:200]
+
+
+def told_value(value: Any) -> str:
+    """Return a found value as people read it."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        value = int(value)  # a product of integers
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 
 from pipelines.checks import results_of
+from pipelines.checks.evaluate import told_value
 from pipelines.report.facts import Facts
 from pipelines.report.text import clip, number, percent
 
@@ -50,7 +51,8 @@ def _checks(facts: Facts) -> list[dict[str, Any]]:
     """Return name, sql, passed, found, wanted and message of every check, as last run."""
     rows = []
     for result in (results_of(facts.corpus) or [])[:_MAX_CHECKS]:
-        told = {name: clip(str(result[name]), 400) for name in ("sql", "found", "wanted")}
+        told = {name: clip(str(result[name]), 400) for name in ("sql", "wanted")}
+        told["found"] = clip(told_value(result["found"]), 400)
         message = clip(str(result["message"] or ""), 400)
         name = clip(str(result["name"]), 100)
         rows.append({"name": name, "passed": bool(result["passed"]), **told, "message": message})
