@@ -46,7 +46,7 @@ from pipelines.store import Store, Version
 
 __all__ = ["outside_version", "run", "scheme_of"]
 
-_MIN_CANDIDATES = 1000  # below this the share that verifies says nothing
+_MIN_CANDIDATES = 1_000_000  # fewer cost seconds, and nobody goes who is not verified
 _MAX_BYTES = 48 << 20  # of shingle sets, or of clusters, before they leave memory
 _FINER_BANDS, _FINER_ROWS = 5, 2  # times those of the recipe, for crowded buckets
 _CURVE = range(50, 101, 5)

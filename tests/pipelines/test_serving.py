@@ -13,6 +13,7 @@ from urllib.parse import quote
 import pytest
 from starlette.testclient import TestClient
 
+import pipelines.report
 from curate.corpus.errors import InputError
 from pipelines.corpus import Corpus, open_corpus
 from pipelines.serving.app import make_app
@@ -272,10 +273,25 @@ def test_a_damaged_store_is_told_and_not_a_traceback(
         answer = client.get(address)
         assert answer.status_code == 500
         assert "Traceback" not in answer.text
+        assert "cannot be read" in answer.text
     client.get("/corpus/tiny@1/why/%1b[31m")
+    assert "\x1b" not in capsys.readouterr().out
+
+
+def test_a_fault_of_ours_is_told_on_the_terminal_and_no_page_shows_it(
+    lab: Any, store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(corpus: Any) -> Any:
+        raise RuntimeError("what \x1b[31m went wrong")
+
+    client = TestClient(make_app(Store(str(store)), PORT), base_url=f"http://127.0.0.1:{PORT}")
+    with lab.patched(pipelines.report, "build_report", broken):
+        answer = client.get("/corpus/tiny@1/report")
+    assert answer.status_code == 500
+    assert "went wrong" not in answer.text
     told = capsys.readouterr().out
-    assert "/corpus/tiny@1/report: " in told
-    assert "\x1b" not in told, "what a browser sends cannot command the terminal"
+    assert "/corpus/tiny@1/report: RuntimeError: what " in told
+    assert "\x1b" not in told, "what came from data cannot command the terminal"
 
 
 def test_a_withdrawn_version_is_named_and_not_shown(store: Path, tmp_path: Path) -> None:
