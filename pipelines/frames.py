@@ -46,7 +46,8 @@ def _whole(storage: Storage, shards: Sequence[Shard]) -> pl.LazyFrame:
         n_rows: int | None,
         batch_size: int | None,
     ) -> Iterator[pl.DataFrame]:
-        names, left = columns if columns else list(schema)[: 1 if columns == [] else None], n_rows
+        names = list(schema) if columns is None else columns or list(schema)[:1]  # to count rows
+        left = n_rows
         for shard in shards:
             for batch in iter_batches(storage, shard, names, batch_size or 4096):
                 frame = pl.DataFrame(pl.from_arrow(batch)).select(names)

@@ -339,7 +339,8 @@ def iter_chosen(
     Raises:
         IntegrityError: as `read_shard`.
     """
-    (*_, bottom), patch, row = shard.files, None, 0
+    (*over, bottom), row = shard.files, 0
+    patches: list[Patch | None] = []
     with _parquet(storage, bottom.path) as parquet:
         for group in range(parquet.num_row_groups):
             with _reading(bottom.path):
@@ -348,8 +349,8 @@ def iter_chosen(
             if mask.any():
                 with _reading(bottom.path):
                     batch = _whole(parquet.read_row_group(group, columns=columns))
-                for top in reversed(shard.files[:-1]):
-                    patch = _patch(storage, top, batch.schema)
+                patches = patches or [_patch(storage, top, batch.schema) for top in reversed(over)]
+                for patch in patches:
                     batch = batch if patch is None else patch.applied(batch, row)
                 yield pa.Table.from_batches([batch]).select(columns).filter(pa.array(mask))
             row += len(ids)

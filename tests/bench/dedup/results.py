@@ -1,15 +1,18 @@
 """The measurements as a page of Markdown, and the gates they must hold."""
 
-import os
+import importlib
 import platform
 import statistics
-from collections.abc import Iterable
+import sys
 from pathlib import Path
 from typing import Any
 
 import truth
 from contenders import OURS, PEERS, mutants, ours
 from scores import Score
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+pages = importlib.import_module("pages")
 
 MAX_PEAK_MIB = 512
 SIGNATURES = (200, 500)  # MB of text per CPU second: at least, aim
@@ -55,7 +58,7 @@ def _preamble(facts: Facts) -> str:
     corpus = facts["corpus"]
     pairs = ", ".join(f"{name}: {count:,}" for name, count in corpus["pairs"].items())
     lines = [
-        f"Written by `{facts['command']}` on {facts['date']}. {_machine()}; load average "
+        f"Written by `{facts['command']}` on {facts['date']}. {pages.machine()}; load average "
         f"{facts['load'][0]:.1f} at the start, {facts['load'][1]:.1f} at the end.",
         "",
         f"Corpus: {corpus['documents']:,} documents, {facts['size_mb']:.1f} MB of text: "
@@ -98,7 +101,7 @@ def _speed(facts: Facts) -> str:
             ]
         )
     head = ["", "CPU s", "spread (runs)", "wall s", "MB / CPU s", "peak MiB"]
-    return _table([*head, "signatures alone, MB / CPU s", "x ours"], rows)
+    return pages.table([*head, "signatures alone, MB / CPU s", "x ours"], rows)
 
 
 def _quality(facts: Facts) -> str:
@@ -131,7 +134,7 @@ def _quality(facts: Facts) -> str:
         "Precision: share of the removed documents with a twin of J >= 0.8. Unsupported: removed "
         "documents of which no such twin is kept. Groups lost: groups of twins with no survivor."
     )
-    return f"{_table([*head, 'unsupported', 'groups lost'], rows)}\n\n{note}"
+    return f"{pages.table([*head, 'unsupported', 'groups lost'], rows)}\n\n{note}"
 
 
 def _goals(facts: Facts) -> str:
@@ -159,7 +162,7 @@ def _goals(facts: Facts) -> str:
         seconds = facts["start_up"].get(kind)
         shown = f"{seconds:.2f} s" if seconds else "not measured"
         rows.append([label, f"{most} s", f"{aim} s", shown, _met(-(seconds or 1e9), -most, -aim)])
-    return _table(["", "at least", "aim", "measured", ""], rows)
+    return pages.table(["", "at least", "aim", "measured", ""], rows)
 
 
 def _gates(facts: Facts) -> str:
@@ -180,7 +183,7 @@ def _gates(facts: Facts) -> str:
 def _settings(facts: Facts) -> str:
     rows = [[OURS, ours().settings, f"this checkout (Python {platform.python_version()})"]]
     rows += [[one.name, one.settings, facts["versions"].get(one.environment, "")] for one in PEERS]
-    return _table(["", "settings", "version"], rows)
+    return pages.table(["", "settings", "version"], rows)
 
 
 def ratio(facts: Facts, name: str) -> float | None:
@@ -206,22 +209,3 @@ def _times(found: float | None) -> str:
 
 def _worst(facts: Facts, name: str, key: str) -> float:
     return max(float(run[key]) for run in facts["runs"][name])
-
-
-def _table(head: list[str], rows: Iterable[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(
-        "| " + " | ".join(cell.replace("|", "/") for cell in one) + " |" for one in lines
-    )
-
-
-def _machine() -> str:
-    """Return processor, cores, memory and system in words."""
-    model = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        named = [line for line in info.read_text().splitlines() if line.startswith("model name")]
-        model = named[0].split(":", 1)[1].strip() if named else model
-    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
-    system = f"{platform.system()} {platform.release()}"
-    return f"{model}, {os.cpu_count()} cores, {pages:.0f} GiB, {system}"
