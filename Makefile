@@ -16,7 +16,7 @@ TORCH_VERSION = $(shell sed -n 's/^torch==//p' constraints.txt)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-train-only demo test check check-exports bench bench-dedup bench-scale bench-rules bench-signals \
-  bench-contamination bench-pack bench-forecast bench-report wheel torch clean
+  bench-contamination bench-pack bench-forecast bench-report bench-train wheel torch clean
 
 help:
 	@echo "make TARGET, where TARGET is one of"
@@ -101,6 +101,9 @@ bench-forecast: setup ## Compare what `preceptor plan --forecast` says with what
 
 bench-report: setup ## Open a report of a million documents in a browser
 	$(BIN)/python tests/bench/report.py $(ARGS)
+
+bench-train: setup ## Compare the trainer with nanoGPT's and Hugging Face's on the same tokens (ARGS=--quick)
+	$(BIN)/python tests/bench/train/run.py $(ARGS)
 
 check-exports: setup ## Read every export back with its consumer's own code (downloads 11 GB)
 	$(BIN)/python tests/bench/exports/run.py $(ARGS)

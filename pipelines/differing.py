@@ -44,7 +44,6 @@ def diff(
     found = compare(*sides, num_samples=samples)
     if html is not None:
         write_page(found, html)
-    if as_json or html is None:
-        show_difference(found, as_json=as_json)
-    else:
-        say(f"diff: {html}")
+    show_difference(found, as_json=as_json)
+    if html is not None and not as_json:
+        say(f"page: {html}")

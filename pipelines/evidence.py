@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from curate.rules.canaries import canary_text
-from pipelines.section import Name, Path_, Paths, Section, Share, as_list
+from pipelines.section import LISTED, Name, Path_, Paths, Section, Share, as_list
 
 __all__ = ["HELD_OUT", "Benchmark", "Canaries", "Clean", "Decontaminate", "Measure", "Rules"]
 
@@ -41,14 +41,20 @@ def _switch(value: Any) -> Any:
     return {} if value is True else None if value is False or value == [] else value
 
 
-def _listed(name: str) -> Any:
-    """Return what lets a mapping be written as the list that is its main value."""
+def _switched(section: Any) -> Any:
+    """Return what lets a section be written as true or false."""
+    return BeforeValidator(_switch, json_schema_input_type=section | bool | None)
+
+
+def _listed(name: str, section: Any) -> Any:
+    """Return what lets a section be written as the list that is its main value."""
 
     def widen(value: Any) -> Any:
         value = _switch(value)
         return {name: as_list(value)} if isinstance(value, list | str) else value
 
-    return BeforeValidator(widen)
+    given = section | list[str] | str | bool | None
+    return BeforeValidator(widen, json_schema_input_type=given)
 
 
 _EXEMPT: Any = Field(default_factory=list, description="sources whose texts this step leaves alone")
@@ -103,16 +109,16 @@ class Clean(Section):
     ftfy: bool = Field(False, description="repair text that was decoded with a wrong encoding")
     control: bool = Field(True, description="remove control characters, unify line ends")
     unicode: Literal["NFC", "NFKC", "none"] = "NFC"
-    lines: Annotated[Lines | None, _listed("rules")] = Field(
+    lines: Annotated[Lines | None, _listed("rules", Lines)] = Field(
         None, description="remove lines: a list of c4, c4@datatrove, c4@dolma, refinedweb"
     )
-    whitespace: Annotated[Whitespace | None, BeforeValidator(_switch)] = Field(
+    whitespace: Annotated[Whitespace | None, _switched(Whitespace)] = Field(
         None, description="tidy blanks: true, or a mapping with `exempt`"
     )
-    redact: Annotated[Redact | None, _listed("kinds")] = Field(
+    redact: Annotated[Redact | None, _listed("kinds", Redact)] = Field(
         None, description="replace personal data: a list of email, ip, phone, card, iban, secret"
     )
-    truncate: Annotated[Truncate | None, BeforeValidator(_switch)] = Field(
+    truncate: Annotated[Truncate | None, _switched(Truncate)] = Field(
         None, description="cut long texts: {max_characters: N, at: paragraph}"
     )
     repeated_lines: RepeatedLines | None = Field(
@@ -137,10 +143,10 @@ class Clean(Section):
 class WordList(Section):
     """Words and phrases whose matches are counted; files hold one a line."""
 
-    words: Annotated[list[str], BeforeValidator(as_list)] = Field(
+    words: Annotated[list[str], LISTED] = Field(
         default_factory=list, description="words and phrases"
     )
-    paths: Annotated[list[Path_], BeforeValidator(as_list)] = Field(
+    paths: Annotated[list[Path_], LISTED] = Field(
         default_factory=list, description="UTF-8 text files, relative to the recipe"
     )
 
@@ -156,7 +162,7 @@ class ReferenceSet(Section):
 
     paths: Paths = Field(description="files, folders, globs or uris, relative to the recipe")
     format: str | None = Field(None, description="a reader's name; by default from the suffix")
-    columns: Annotated[list[str], BeforeValidator(as_list), Field(min_length=1)] = Field(
+    columns: Annotated[list[str], LISTED, Field(min_length=1)] = Field(
         default_factory=lambda: ["text"]
     )
 
@@ -228,11 +234,14 @@ def _canary(value: Any) -> Any:
     return None if value is None else canary_text(value)
 
 
+_CANARY = BeforeValidator(_canary, json_schema_input_type=str | dict[str, Any] | list[Any])
+
+
 class Canaries(Section):
     """Texts that show a rule at work: `TEXT`, `{repeat: TEXT, times: N}`, or a list of those."""
 
-    catch: Annotated[str, BeforeValidator(_canary)] | None = None
-    spare: Annotated[str, BeforeValidator(_canary)] | None = None
+    catch: Annotated[str, _CANARY] | None = None
+    spare: Annotated[str, _CANARY] | None = None
 
 
 class Rules(Section):
@@ -260,7 +269,7 @@ class Benchmark(Section):
 
     name: Name
     paths: Paths
-    columns: Annotated[list[str], BeforeValidator(as_list), Field(min_length=1)] = Field(
+    columns: Annotated[list[str], LISTED, Field(min_length=1)] = Field(
         default_factory=lambda: ["text"],
         description="columns whose texts make an item, or a mapping {question: ..., answer: ..., "
         "passage: ...}; a passage alone is no evidence",

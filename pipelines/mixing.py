@@ -152,13 +152,25 @@ _Epochs = Annotated[float, Field(ge=0, le=1000)]
 _Steps = dict[Annotated[int, Field(ge=1)], Annotated[float, Field(ge=0, le=1000)]]
 
 
+#: What the short forms are, for the JSON schema of a recipe.
+_STRATEGY = BeforeValidator(
+    _strategy,
+    json_schema_input_type=Literal["weights", "natural", "uniform", "unimax"]
+    | dict[Literal["temperature"], Annotated[float, Field(gt=0, le=1000)]]
+    | dict[Literal["unimax"], Unimax | None]
+    | Strategy
+    | None,
+)
+_COPIES = BeforeValidator(_copies, json_schema_input_type=Literal["duplicates"] | _Steps | None)
+
+
 class Portion(Section):
     """What is drawn: of each domain, and of each document in it."""
 
     budget: Annotated[str | None, BeforeValidator(_budget)] = Field(
         None, description="such as '20M tokens', '5 GB' or '10k documents'"
     )
-    strategy: Annotated[Strategy | None, BeforeValidator(_strategy)] = Field(
+    strategy: Annotated[Strategy | None, _STRATEGY] = Field(
         None, description=f"{_STRATEGIES}; by default weights if there are any, else natural"
     )
     weights: dict[str, _Number] | None = Field(
@@ -170,7 +182,7 @@ class Portion(Section):
     quality: dict[str, Quality] | None = Field(
         None, description="domain or '*' -> quality curve {by: SQL expression over signals}"
     )
-    copies: Annotated[_Steps | None, BeforeValidator(_copies)] = Field(
+    copies: Annotated[_Steps | None, _COPIES] = Field(
         None,
         description="copies by the number of duplicates: `duplicates` for FineWeb-2's steps, or "
         "{1: 1, 2: 2, 5: 3}, from so many on",

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-__all__ = ["Name", "Paths", "Section", "Share", "as_list"]
+__all__ = ["LISTED", "Name", "Paths", "Section", "Share", "as_list"]
 
 
 class Section(BaseModel):
@@ -20,5 +20,7 @@ def as_list(value: Any) -> Any:
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Path_ = Annotated[str, Field(min_length=1, max_length=4000)]
-Paths = Annotated[list[Path_], BeforeValidator(as_list), Field(min_length=1)]
+#: Lets a list of one be written without brackets.
+LISTED = BeforeValidator(as_list, json_schema_input_type=list[str] | str)
+Paths = Annotated[list[Path_], LISTED, Field(min_length=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
