@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from curate.corpus.errors import InputError
+from curate.kernels.cache import cache_folder
 from pipelines.forecast.sampling import Sample, draw
 from pipelines.forecast.trial import run_trial
 from pipelines.recipe import Recipe
 
 __all__ = ["Forecast", "PassForecast", "continued", "extrapolated", "forecast"]
 
-SAMPLE_BYTES = (2_000_000, 8_000_000)
+SAMPLE_BYTES = (4_000_000, 16_000_000)
 _NEAR = 1.5
 _MIN_RATIO = 2.5  # between the samples: a line through two near points points anywhere
 _CLUSTER_S = 3.0  # until local workers are there
@@ -126,7 +127,7 @@ def forecast(recipe: Recipe, *, workers: int = 1, jobs: int | None = None) -> Fo
         samples = _samples(recipe, folder)
         # The whole of a small input need not be tried twice.
         whole_once = samples[0].input_bytes == samples[1].input_bytes
-        tried = [run_trial(recipe, sample, folder) for sample in samples[whole_once:]]
+        tried = [_warm_trial(recipe, sample, folder) for sample in samples[whole_once:]]
         trials = (tried[0], tried[-1])
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -159,6 +160,19 @@ def forecast(recipe: Recipe, *, workers: int = 1, jobs: int | None = None) -> Fo
         notes=tuple(notes),
         trials=trials,
     )
+
+
+def _warm_trial(recipe: Recipe, sample: Sample, folder: Path) -> dict[str, Any]:
+    """Run a trial, and once more where it made what a machine keeps for all later runs."""
+    before = _kept()
+    tried = run_trial(recipe, sample, folder)
+    return tried if _kept() == before else run_trial(recipe, sample, folder)
+
+
+def _kept() -> set[Path]:
+    """Return the files that the machine keeps: compiled kernels, tables."""
+    folder = cache_folder()
+    return set() if folder is None else set(folder.rglob("*"))
 
 
 def _samples(recipe: Recipe, folder: Path) -> list[Sample]:
@@ -251,17 +265,6 @@ def _encoded(trial: Mapping[str, Any], kept: float, parts: int) -> float:
     return float(kept + _SLOWER * compared)
 
 
-def _cleaned(trial: Mapping[str, Any], whole: Mapping[str, float], jobs: int) -> float:
-    """Return what `clean` writes: a part's documents again as soon as one of them has changed."""
-    collected, cleaned = (trial["passes"][name] for name in ("collect", "clean"))
-    documents = cleaned["counts"]["documents"]
-    changed = (cleaned["counts"].get("documents_changed", 0) + 0.5) / (documents + 1)
-    rewritten = 1.0 - (1.0 - min(changed, 1.0)) ** (whole["documents"] / max(jobs, 1))
-    factor = whole["documents"] / max(documents, 1)
-    written = factor * collected["disk_bytes"].get("documents", 0)
-    return float(rewritten * written + factor * cleaned["disk_bytes"].get("revisions", 0))
-
-
 def _drawn(recipe: Recipe, trial: Mapping[str, Any], kept: float, sampled: float) -> float:
     """Return the bytes of text that the mixture draws: a budget may ask for some of it, or more."""
     budget, tokens = recipe.mix.budget_tokens, trial["passes"]["tokenize"]["counts"].get("tokens")
@@ -336,8 +339,6 @@ def _pass(
         written = [float(one["disk_bytes"].get(table, 0)) for one in found]
         driver = _TABLE_DRIVERS.get((name, table), default)
         disk += extrapolated([s[driver] for s in sizes], written, whole[driver])
-    if name == "clean":
-        disk = _cleaned(trials[-1], whole, jobs)
     peaks = [float(one["peak_bytes"]) for one in found]
     if name == "judge":
         memory = extrapolated([s["documents"] for s in sizes], peaks, whole["documents"])

@@ -251,3 +251,19 @@ def test_the_command_tells_what_to_do_and_what_it_takes(
     told = CliRunner().invoke(app, [*call, "--forecast"])
     assert "warning: the disk of" in told.output
     assert math.isfinite(collect["wall_s"])
+
+
+def test_a_trial_that_compiled_is_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compiling(recipe: Recipe, sample: Any, folder: Path) -> dict[str, Any]:
+        tried.append(sample)
+        (tmp_path / "a-kernel").touch()
+        return {"number": len(tried)}
+
+    tried: list[str] = []
+    monkeypatch.setattr(model, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(model, "run_trial", compiling)
+    found = [model._warm_trial(None, sample, tmp_path) for sample in ("small", "large")]
+    assert tried == ["small", "small", "large"]
+    assert [one["number"] for one in found] == [2, 3]
