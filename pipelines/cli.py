@@ -12,8 +12,11 @@ from pipelines.asking import compare_rules, overlap
 from pipelines.checks.command import DespiteOption, check
 from pipelines.dedup import dedup
 from pipelines.differing import diff
+from pipelines.evaluating import evaluate
 from pipelines.exchanging import export, import_
 from pipelines.forgetting import forget
+from pipelines.laddering import ladder
+from pipelines.looking import runs, table, trace
 from pipelines.options import (
     STORE,
     AllowOption,
@@ -190,37 +193,18 @@ def list_(
     show(what, store)
 
 
-@app.command(epilog="Example: preceptor table demo verdicts --where 'NOT kept' --out dropped.csv")
-def table(
-    corpus: CorpusArgument,
-    name: Annotated[
-        str,
-        typer.Argument(
-            help="documents, raw, revisions, signals, duplicates, lines, cuts, contamination, "
-            "verdicts, tokens, draws, plan_train or quarantine.",
-            metavar="TABLE",
-        ),
-    ],
-    where: Annotated[
-        str | None,
-        typer.Option("--where", help="A condition in SQL over the table's columns.", metavar="SQL"),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out", help="Write all rows to a file: .csv, .jsonl or .parquet.", metavar="FILE"
-        ),
-    ] = None,
-    rows: Annotated[int, typer.Option("--rows", help="Rows to show.", min=0)] = 20,
-    store: StoreOption = STORE,
-) -> None:
-    """Show a table of a corpus, or write it to a file."""
-    from pipelines.tables import show_table, write_table
+app.command(
+    epilog="Examples: preceptor table demo verdicts --where 'NOT kept' --out dropped.csv; "
+    "preceptor table demo feedback --with signals,verdicts --where 'bits_per_byte > 3'"
+)(table)
 
-    if out is None:
-        show_table(corpus, name, where=where, rows=rows, store=store)
-    else:
-        write_table(corpus, name, where=where, out=out, store=store)
+
+app.command(epilog="Examples: preceptor trace 3f2a 100; preceptor trace 3f2a --document 8c01")(
+    trace
+)
+
+
+app.command(epilog="Examples: preceptor runs; preceptor runs demo@2")(runs)
 
 
 @app.command(epilog="Example: preceptor why demo 3f2a  (the first digits of an id will do)")
@@ -257,9 +241,10 @@ def verify(corpus: CorpusArgument, store: StoreOption = STORE) -> None:
     )
 
 
-app.command(epilog="Examples: preceptor report demo --out demo.html; preceptor report --serve")(
-    report
-)
+app.command(
+    epilog="Examples: preceptor report demo --out demo.html; preceptor report --run 3f2a; "
+    "preceptor report --serve"
+)(report)
 
 
 @app.command(
@@ -272,16 +257,28 @@ def train(
         Path | None,
         typer.Option("--runs", help="Where runs go (default: in the store).", metavar="DIR"),
     ] = None,
+    processes: Annotated[
+        int, typer.Option("--processes", help="Processes, one for each device (torchrun).", min=1)
+    ] = 1,
     despite: DespiteOption = None,
     store: StoreOption = STORE,
 ) -> None:
     """Train a model on a corpus; the same command goes on after an interruption."""
-    from pipelines.console import show_training
     from pipelines.corpus import open_corpus
     from pipelines.training import load_config, prepare_run
+    from pipelines.watching import show_training
 
     opened = open_corpus(corpus, store=store)
-    show_training(prepare_run(opened, load_config(config), runs, despite))
+    run_json = prepare_run(opened, load_config(config), runs, despite)
+    show_training(run_json, store=store, processes=processes)
+
+
+app.command(epilog="Examples: preceptor evaluate 3f2a; preceptor evaluate 3f2a --split test")(
+    evaluate
+)
+
+
+app.command(epilog="Example: preceptor ladder config.yaml --corpus demo --depths 1,2,3,4")(ladder)
 
 
 app.command(

@@ -17,7 +17,6 @@ from rich.progress import (
 from rich.table import Table
 
 from pipelines.passes.base import Event
-from pipelines.paths import shown
 
 __all__ = [
     "Watch",
@@ -29,7 +28,6 @@ __all__ = [
     "show_findings",
     "show_outcome",
     "show_plan",
-    "show_training",
 ]
 
 _DOMAINS_SHOWN = 12
@@ -345,59 +343,3 @@ def show_findings(findings: Sequence[Any]) -> bool:
         table.add_row(escape(finding.name), marks[finding.status], escape(plain(detail)))
     show(table)
     return any(finding.status == "problem" for finding in findings)
-
-
-def show_training(run_json: Any) -> dict[str, Any]:
-    """Train with a progress line; print the held-out result and a sample."""
-    from pipelines.training import finished, train_run
-
-    done = finished(run_json)
-    if done is not None:
-        say(f"already trained: {shown(run_json.parent)}")
-        return show_result(done)
-    progress = Progress(
-        SpinnerColumn(finished_text="[green]ok[/]"),
-        TextColumn("train        "),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.description}"),
-        console=console,
-    )
-    with progress:
-        task = progress.add_task("", total=None)
-
-        def observe(step: int, steps: int, metrics: dict[str, Any]) -> None:
-            parts = [
-                f"loss {metrics['loss']:.3f}" if metrics.get("loss") is not None else "",
-                f"{metrics['bits_per_byte']:.3f} bits/byte"
-                if metrics.get("bits_per_byte") is not None
-                else "",
-                f"{metrics['tokens_per_second']:,.0f} tokens/s"
-                if metrics.get("tokens_per_second") is not None
-                else "",
-            ]
-            progress.update(
-                task, completed=step, total=steps, description=", ".join(p for p in parts if p)
-            )
-
-        result = train_run(run_json, observe)
-    return show_result(result)
-
-
-def show_result(result: dict[str, Any]) -> dict[str, Any]:
-    """Print what a training run achieved."""
-    held_out = result.get("held_out")
-    if held_out:
-        say(held_out["text"])
-    say(
-        f"{result['parameters']:,} parameters, {result['steps']:,} steps, "
-        f"{result['training_seconds']:.0f} s on {result['device']}"
-    )
-    say(f"model: {shown(result['model'])}")
-    if result.get("sample"):
-        say("a sample (blank lines left out):")
-        lines = [line for line in plain(result["sample"]).splitlines() if line.strip()]
-        for line in lines[:12]:
-            say(f"  | {line}")
-    return result

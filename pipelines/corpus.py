@@ -20,7 +20,7 @@ from pipelines.frames import scan
 from pipelines.store import Store, Version
 from pipelines.worddiff import word_diff
 
-__all__ = ["MAX_COMPARED", "TABLES", "Corpus", "open_corpus"]
+__all__ = ["FEEDBACK", "MAX_COMPARED", "TABLES", "Corpus", "open_corpus"]
 
 MAX_COMPARED = 10  # edges of a document that are told word by word
 _BEGINNING = 400  # characters of another document
@@ -49,6 +49,7 @@ TABLES: dict[str, tuple[str, str]] = {  # people's name -> (pass, table)
     "plan_validation": ("pack", "plan_validation"),
     "plan_test": ("pack", "plan_test"),
 }
+FEEDBACK = "feedback"  # a table that training runs write, not a pass
 
 
 class Corpus:
@@ -82,7 +83,7 @@ class Corpus:
             if later is not None:
                 return later
         if table not in TABLES:
-            raise InputError(one_of("table", table, TABLES))
+            raise InputError(one_of("table", table, [*TABLES, FEEDBACK]))
         name, inner = TABLES[table]
         return self.manifest(name).tables.get(inner, ())
 
@@ -100,14 +101,19 @@ class Corpus:
         """Return a table as a lazy frame; ids as 32 hex digits unless told otherwise.
 
         What the recipe redacts and what a takedown has forgotten is hidden, unless the rows are
-        asked for `as_stored` (to be searched, and never to be shown).
+        asked for `as_stored` (to be searched, and never to be shown). `feedback` is what the runs
+        on this version in the store have measured.
 
         Raises:
             InputError: no such table; the message lists them.
         """
-        shards = self.shards(name)
+        shards = () if name == FEEDBACK else self.shards(name)
         storage = self.store.storage
-        if not shards:
+        if name == FEEDBACK:
+            from pipelines.runs import feedback, runs_of
+
+            frame = feedback(runs_of(self.store, self.version))
+        elif not shards:
             frame = pl.LazyFrame(schema=self._empty_schema(name))
         else:
             frame = scan(storage, shards)
@@ -216,6 +222,8 @@ def open_corpus(name: str, *, store: Store | str = ".preceptor") -> Corpus:
 
 def why(corpus: Corpus, doc_id: str) -> dict[str, Any]:
     """Return the whole life of one document: origin, revisions, signals, evidence, verdict, use."""
+    from pipelines.trained import trained_on
+
     doc_id = corpus.find_id(doc_id)
     (document,) = corpus.rows("documents", doc_id)
     (raw,) = corpus.rows("raw", doc_id)
@@ -244,6 +252,7 @@ def why(corpus: Corpus, doc_id: str) -> dict[str, Any]:
         "draws": _with_phase_names(corpus, draws),
         "rows": [],
         "plans": {},
+        "training": trained_on(corpus, doc_id),
     }
     if verdict["kept"] or _FORGOTTEN in verdict["reasons"]:
         life |= _place(corpus, doc_id, verdict["split"])

@@ -7,12 +7,13 @@ installed distributions' READMEs, their licence files (natural near-duplicates),
 import time
 from pathlib import Path
 
-from pipelines.console import Watch, console, say, show_summary, show_training
+from pipelines.console import Watch, console, say, show_summary
 from pipelines.corpus import Corpus
 from pipelines.engine import engine_for
 from pipelines.paths import command_name, report_path, shown
 from pipelines.recipe import parse_recipe
 from pipelines.store import Store
+from pipelines.watching import show_training
 
 __all__ = ["RECIPE", "run_demo"]
 
@@ -61,7 +62,7 @@ def run_demo(store: str, *, workers: int | None, minutes: float) -> None:
         write_report(corpus, report)
     say(f"report: {shown(report)}")
     console.print("\n[bold]3. Train[/] a small model on the rows of this corpus")
-    show_training(prepare_run(corpus, {"max_minutes": minutes}))
+    show_training(prepare_run(corpus, {"max_minutes": minutes}), store=store)
     _next(corpus, store, began)
 
 

@@ -49,6 +49,7 @@ def explain(name: str, doc_id: str, *, store: str, as_json: bool = False) -> Non
     _evidence(corpus, life)
     _cut_lines(life["cut_lines"])
     _use(life, verdict)
+    _training(life["training"])
 
 
 def _fact(name: str, text: str) -> None:
@@ -282,3 +283,27 @@ def _use(life: dict[str, Any], verdict: dict[str, Any]) -> None:
             shown = ", ".join(map(str, rows[:8]))
             shown += f" ... ({len(rows)} rows)" if len(rows) > 8 else ""
             _fact("plan", f"rows {shown} of {plan}")
+
+
+def _training(runs: list[dict[str, Any]]) -> None:
+    """Tell which runs have read the document, and what it cost them then."""
+    for run in runs:
+        about = f"run {run['run']} on {run['corpus']}"
+        if not run["num_steps"]:
+            _fact("training", f"{about}: not read in its first {run['steps_done']:,} steps")
+            continue
+        shown = ", ".join(f"{step:,}" for step in run["steps"][:8])
+        more = " ..." if run["num_steps"] > 8 else ""
+        steps = _count(run["num_steps"], "step")
+        _fact("training", f"{about}: read in {steps} of {run['steps_done']:,}: {shown}{more}")
+        measured = run["measured"]
+        if measured is None:
+            continue
+        ends = [measured["first"], measured["last"]][: 1 + (measured["readings"] > 1)]
+        told = "; ".join(
+            f"step {end['step']:,}: {end['nats']:.3f} nats a token "
+            f"(its source {end['source_nats']:.3f})"
+            for end in ends
+        )
+        bits = measured["bits_per_byte"]
+        _fact("", told + ("" if bits is None else f"; over all {bits:.3f} bits/byte"))

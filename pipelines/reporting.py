@@ -1,4 +1,4 @@
-"""`preceptor report`: a version's page as a file, or a whole store in a browser here."""
+"""`preceptor report`: the page of a version or of a training run, or a store in a browser here."""
 
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +19,14 @@ def report(
         Path | None,
         typer.Option("--out", help="The HTML file (default: in the store).", metavar="FILE"),
     ] = None,
+    run: Annotated[
+        str | None,
+        typer.Option(
+            "--run",
+            help="Report on a training run instead: its folder, or the beginning of its id.",
+            metavar="RUN",
+        ),
+    ] = None,
     serve: Annotated[
         bool,
         typer.Option("--serve", help="Show all corpora of the store in a browser, until Ctrl-C."),
@@ -29,7 +37,15 @@ def report(
     ] = _PORT,
     store: StoreOption = STORE,
 ) -> None:
-    """Write the corpus's report: one self-contained HTML file; or serve a store's reports."""
+    """Write the report of a corpus, or of a run: one HTML file; or serve a store's reports."""
+    if out is not None and out.is_dir():
+        raise InputError(f"--out {out} is a folder; name a file, such as {out / 'report.html'}")
+    if run is not None:
+        if serve or corpus is not None:
+            given = "--serve" if serve else f"the corpus {corpus!r}"
+            raise InputError(f"--run is about one training run; leave out {given}")
+        _report_run(run, out, store)
+        return
     if serve:
         from pipelines.serving import serve as start
 
@@ -45,7 +61,17 @@ def report(
     from pipelines.paths import report_path
     from pipelines.report import write_report
 
-    if out is not None and out.is_dir():
-        raise InputError(f"--out {out} is a folder; name a file, such as {out / 'report.html'}")
     opened = open_corpus(corpus, store=store)
     say(f"report: {write_report(opened, out or report_path(opened))}")
+
+
+def _report_run(name: str, out: Path | None, store: str) -> None:
+    from pipelines.console import say
+    from pipelines.paths import shown
+    from pipelines.report.run import write_run_report
+    from pipelines.runs import find_run
+    from pipelines.store import Store
+
+    opened = Store(store)
+    page = write_run_report(find_run(name, store=opened), opened, out)
+    say(f"report: {shown(page)}")

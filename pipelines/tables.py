@@ -9,23 +9,37 @@ from rich.markup import escape
 
 from curate.corpus.errors import InputError, one_of
 from pipelines.console import console, new_table, plain, say, show
-from pipelines.corpus import open_corpus
+from pipelines.corpus import FEEDBACK, Corpus, open_corpus
 
-__all__ = ["select", "show_table", "write_table"]
+__all__ = ["JOINED", "check_out", "select", "show_frame", "show_table", "write_frame"]
 
+#: Tables with one row per document, which can stand beside any table that has documents; of the
+#: feedback of the latest run, a row per document is made.
+JOINED = ("documents", FEEDBACK, "signals", "verdicts")
 _SUFFIXES = (".csv", ".jsonl", ".parquet")
 _MAX_CELL = 60
 
 
-def select(corpus: str, name: str, *, where: str | None, store: str) -> pl.LazyFrame:
-    """Return a table, filtered by a condition in SQL.
+def select(
+    corpus: str, name: str, *, where: str | None, store: str, beside: str | None = None
+) -> pl.LazyFrame:
+    """Return a table, with columns of others beside it, filtered by a condition in SQL.
+
+    Args:
+        corpus: NAME or NAME@VERSION.
+        name: the table.
+        where: the condition.
+        store: the store.
+        beside: names of tables of `JOINED`, with commas between; they are joined by document.
 
     Raises:
-        InputError: the condition does not parse, names another column, or is no row-wise condition.
+        InputError: the condition does not parse, names another column, or is no row-wise condition;
+            a table that cannot be joined.
     """
     from curate.rules.expression import parse_rule
 
-    frame = open_corpus(corpus, store=store).table(name)
+    opened = open_corpus(corpus, store=store)
+    frame = opened.table(name) if beside is None else _joined(opened, name, beside.split(","))
     if where is None:
         return frame
     schema = frame.collect_schema()
@@ -41,14 +55,53 @@ def select(corpus: str, name: str, *, where: str | None, store: str) -> pl.LazyF
     except InputError as error:
         told = str(error).replace("signals are", "columns are").replace("rule 'where'", "condition")
         raise InputError(f"--where: {told}") from None
-    texts = frame.with_columns(pl.col(column).list.join(" ") for column in joined)
+    data = frame.collect()
+    texts = data.lazy().with_columns(pl.col(column).list.join(" ") for column in joined)
     mask = texts.select(rule.expression.fill_null(value=False).alias("where")).collect().to_series()
-    return frame.collect().filter(mask).lazy()
+    return data.filter(mask).lazy()
 
 
-def show_table(corpus: str, name: str, *, where: str | None, rows: int, store: str) -> None:
+def _joined(corpus: Corpus, name: str, others: list[str]) -> pl.LazyFrame:
+    """Return a table with the columns of others beside it, known by the document's id.
+
+    A column that an earlier table has as well, and every one of feedback, is called TABLE_COLUMN;
+    hashes of the text, and a source that stands there already, are left out.
+    """
+    frame = corpus.table(name, hex_ids=False)
+    if "doc_id" not in frame.collect_schema():
+        raise InputError(f"--with needs rows with documents, and the table {name!r} has none")
+    for other in (word.strip() for word in others):
+        if other not in JOINED:
+            raise InputError("--with: " + one_of("table of one row per document", other, JOINED))
+        there = set(frame.collect_schema())
+        right = _of_documents(corpus, other).drop("text_hash", strict=False)
+        names = set(right.collect_schema()) - {"doc_id"}
+        right = right.drop({"source"} & names & there)
+        same = sorted(names if other == FEEDBACK else (names & there) - {"source"})
+        right = right.rename({column: f"{other}_{column}" for column in same})
+        frame = frame.join(right, on="doc_id", how="left", maintain_order="left")
+    binary = [column for column, dtype in frame.collect_schema().items() if dtype == pl.Binary]
+    return frame.with_columns(pl.col(column).bin.encode("hex") for column in binary)
+
+
+def _of_documents(corpus: Corpus, name: str) -> pl.LazyFrame:
+    if name != FEEDBACK:
+        return corpus.table(name, hex_ids=False)
+    from pipelines.runs import document_losses, runs_of
+
+    return document_losses(runs_of(corpus.store, corpus.version))
+
+
+def show_table(
+    corpus: str, name: str, *, where: str | None, rows: int, store: str, beside: str | None = None
+) -> None:
     """Print the first rows of a table."""
-    found = select(corpus, name, where=where, store=store)
+    found = select(corpus, name, where=where, store=store, beside=beside)
+    show_frame(found, rows)
+
+
+def show_frame(found: pl.LazyFrame, rows: int) -> None:
+    """Print the first rows of a frame, as a table where it fits, else a value on each line."""
     total = found.select(pl.len()).collect().item()
     frame = found.head(rows).collect()
     cells = [[_cell(value) for value in row] for row in frame.iter_rows()]
@@ -92,13 +145,21 @@ def _cell(value: Any) -> str:
     return plain(str(value).replace("\n", " "), _MAX_CELL)
 
 
-def write_table(corpus: str, name: str, *, where: str | None, out: Path, store: str) -> None:
-    """Write a table to .csv, .jsonl or .parquet."""
+def check_out(out: Path) -> None:
+    """Refuse a file that no table can be written to.
+
+    Raises:
+        InputError: another suffix than .csv, .jsonl or .parquet, or a folder.
+    """
     if out.suffix not in _SUFFIXES:
         raise InputError(one_of("file suffix", out.suffix, _SUFFIXES))
     if out.is_dir():
         raise InputError(f"--out {out} is a folder; name a file")
-    frame = select(corpus, name, where=where, store=store).collect()
+
+
+def write_frame(frame: pl.DataFrame, out: Path) -> None:
+    """Write a frame to .csv, .jsonl or .parquet."""
+    check_out(out)
     if out.suffix == ".csv":
         frame = _flat(frame)
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -4,9 +4,8 @@ The run's id is a digest of what it trains on and how, so asking twice finds the
 (nothing is done again) or interrupted (it goes on from its newest checkpoint).
 """
 
+import dataclasses
 import json
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,9 +18,14 @@ from pipelines.checks.records import admit
 from pipelines.corpus import Corpus
 from pipelines.packing import num_rows, phases_of
 from pipelines.recipe import read_yaml
+from pipelines.replay import Replay, entries_of, uri_of
+from pipelines.trainer import StoppedError, call
 from train.config import TrainConfig
 
 __all__ = ["finished", "load_config", "prepare_run", "train_run"]
+
+#: What a model's sizes and a run's settings both name, and the run decides.
+_OF_THE_RUN = {"document_mask"}
 
 
 def load_config(path: str | Path | None) -> dict[str, Any]:
@@ -45,6 +49,8 @@ def load_config(path: str | Path | None) -> dict[str, Any]:
         TrainConfig.from_mapping(data)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
+    if data.get("init_from") is not None:
+        data["init_from"] = str(Path(path).absolute().parent / Path(data["init_from"]).expanduser())
     return data
 
 
@@ -72,41 +78,91 @@ def prepare_run(
             f"the store {storage.uri} is remote; say with --runs where the run's files go"
         )
     tokenized, packed = corpus.manifest("tokenize"), corpus.manifest("pack")
-    content = [tokenized.content, packed.content, tokenized.info["tokenizer"]["sha256"]]
-    run_id = fingerprint(*content, canonical_json(dict(config)))[:16]
-    base = Path(folder) if folder is not None else Path(storage.full("runs"))
-    path = base.absolute() / run_id / "run.json"
     if not num_rows(packed):
         raise InputError(
             f"{corpus.version} has no training rows; see `preceptor report {corpus.version}` for "
             "what was dropped"
         )
+    initial = _initial(corpus, config)
+    settings = dict(config) if initial is None else _with_sizes(config, initial)
+    replay = Replay.of(corpus, settings, (initial or {}).get("corpus"))
+    content = [tokenized.content, packed.content, tokenized.info["tokenizer"]["sha256"]]
+    content += [] if initial is None else ["initial", initial["sha256"]]
+    content += [] if replay is None else ["replay", *replay.content]
+    told = {name: value for name, value in settings.items() if name != "init_from"}
+    run_id = fingerprint(*content, canonical_json(told))[:16]
+    base = Path(folder) if folder is not None else Path(storage.full("runs"))
+    path = base.absolute() / run_id / "run.json"
     checks = admit(corpus, run_id, despite)
+    if replay is not None and replay.share:
+        admit(replay.old, run_id, despite)
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{id(path)}.tmp")
-        temporary.write_text(
-            json.dumps({**_contents(corpus, run_id, config), "checks": checks}, indent=1) + "\n",
-            encoding="utf-8",
-        )
-        temporary.replace(path)
+        contents = _contents(corpus, run_id, settings)
+        if replay is not None:
+            contents |= replay.merged(contents, path.parent)
+        contents |= {"phases": _phases(packed, contents["plans"]), "checks": checks}
+        contents |= {} if initial is None else {"initial": initial}
+        _write(path, contents)
+    elif initial is not None:
+        contents = json.loads(path.read_text(encoding="utf-8"))
+        if contents["initial"]["folder"] != initial["folder"]:  # the same weights, moved
+            _write(path, {**contents, "initial": initial})
     return path
 
 
+def _write(path: Path, contents: Mapping[str, Any]) -> None:
+    temporary = path.with_suffix(f".{id(path)}.tmp")
+    temporary.write_text(json.dumps(contents, indent=1) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def _initial(corpus: Corpus, config: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return what the trainer says of the folder that `init_from` names; None without one.
+
+    Raises:
+        InputError: it refuses the folder, or the corpus's tokenizer is not the model's.
+    """
+    if config.get("init_from") is None:
+        return None
+    tokenizer = corpus.manifest("tokenize").info["tokenizer"]
+    lines: list[str] = []
+    with tempfile.TemporaryDirectory() as cache:
+        storage = corpus.store.storage
+        file = storage.local_copy(tokenizer["path"], tokenizer["sha256"], Path(cache))
+        arguments = ["initial", "--tokenizer", str(file), "--", config["init_from"]]
+        call(arguments, on_line=lines.append)
+    initial: dict[str, Any] = json.loads(lines[-1])
+    return initial
+
+
+def _with_sizes(config: Mapping[str, Any], initial: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings with the sizes of the model that is gone on from.
+
+    Raises:
+        InputError: the config asks for another size.
+    """
+    knobs = {knob.name for knob in dataclasses.fields(TrainConfig)} - _OF_THE_RUN
+    sizes = {name: value for name, value in initial["spec"].items() if name in knobs}
+    for name, value in sizes.items():
+        asked = config.get(name)
+        if asked is not None and asked != value:
+            raise InputError(
+                f"train.{name} is {asked!r}, but the model in {initial['folder']} has {value!r}; "
+                f"leave {name} out: the sizes come from there"
+            )
+    settings = {**config, **sizes}
+    TrainConfig.from_mapping(settings)
+    return settings
+
+
 def _contents(corpus: Corpus, run_id: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a run file says of a corpus and a config."""
     storage, version = corpus.store.storage, corpus.version
     tokenized, packed = corpus.manifest("tokenize"), corpus.manifest("pack")
     tokenizer = tokenized.info["tokenizer"]
-
-    def uri(name: str) -> str:
-        return storage.full(name) if storage.is_local else f"{storage.uri}/{name}"
-
-    def entries(shards: Any) -> list[dict[str, Any]]:
-        return [
-            {"uri": uri(s.path), "sha256": s.sha256, "rows": s.rows, "bytes": s.bytes}
-            for s in shards
-        ]
-
+    sizes = entries_of(storage, tokenized.tables.get("token_bytes", ()))  # of text, of each id
+    plans = {name.removeprefix("plan_"): shards for name, shards in packed.tables.items()}
     return {
         "format": 1,
         "id": run_id,
@@ -114,30 +170,32 @@ def _contents(corpus: Corpus, run_id: str, config: Mapping[str, Any]) -> dict[st
             "name": version.name,
             "version": version.number,
             "fingerprint": version.fingerprint,
+            "recipe": fingerprint(canonical_json(dict(version.recipe))),
         },
         "tokenizer": {
-            "uri": uri(tokenizer["path"]),
+            "uri": uri_of(storage, tokenizer["path"]),
             "sha256": tokenizer["sha256"],
             "vocab_size": tokenizer["vocab_size"],
             "specials": tokenizer["specials"],
+            "num_bytes": sizes[0] if sizes else None,
         },
         "sources": packed.settings["sources"],
-        "shards": entries(tokenized.tables["tokens"]),
-        "plans": {name.removeprefix("plan_"): entries(s) for name, s in packed.tables.items()},
+        "shards": entries_of(storage, tokenized.tables["tokens"]),
+        "plans": {name: entries_of(storage, shards) for name, shards in plans.items()},
         "row_tokens": packed.settings["row_tokens"],
         "config": dict(config),
         "seed": packed.settings["seed"],
-        "phases": _phases(packed),
     }
 
 
-def _phases(packed: Manifest) -> list[dict[str, Any]]:
+def _phases(packed: Manifest, plans: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return one pass over each phase's plan; the last one repeats when the run is longer."""
     phases, first = [], 0
     for phase in phases_of(packed):
-        if phase["rows"]:
+        rows = sum(entry["rows"] for entry in plans.get(phase["plan"], ()))
+        if rows:
             phases.append({"first_row": first, "plan": phase["plan"], "epoch": 0})
-        first += phase["rows"]
+        first += rows
     return phases
 
 
@@ -151,12 +209,17 @@ def finished(run_json: Path) -> dict[str, Any] | None:
 
 
 def train_run(
-    run_json: Path, progress: Callable[[int, int, dict[str, Any]], None] | None = None
+    run_json: Path,
+    progress: Callable[[int, int, dict[str, Any]], None] | None = None,
+    *,
+    processes: int = 1,
 ) -> dict[str, Any]:
-    """Train in a process of its own, or return the result that is there.
+    """Train in processes of its own, or return the result that is there.
 
-    The trainer is started by its absolute file with `-P`, so that a `train.py` in the user's folder
-    cannot win.
+    Args:
+        run_json: the run.
+        progress: called with (step, steps, metrics) after each interval.
+        processes: how many share the work (torchrun, on this machine).
 
     Raises:
         InputError: the run cannot start, or it failed; the message is the trainer's own.
@@ -164,37 +227,18 @@ def train_run(
     done = finished(run_json)
     if done is not None:
         return done
-    trainer = Path(__file__).resolve().parents[1] / "train" / "__main__.py"
-    command = [sys.executable, "-P", str(trainer), str(run_json), "--json"]
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
-        assert process.stdout is not None, "asked for a pipe"
-        try:
-            for line in process.stdout:
-                if progress is not None and line.startswith("{"):
-                    told = json.loads(line)
-                    progress(told.pop("step"), told.pop("steps"), told)
-            code = process.wait()
-        finally:
-            if process.poll() is None:
-                process.terminate()
-                process.wait()
-        errors.seek(0)
-        said = errors.read().strip()
-    result = finished(run_json)
-    if code or result is None:
-        raise InputError(_failure(code, said, run_json))
+
+    def told(line: str) -> None:
+        if progress is not None and line.startswith("{"):
+            metrics = json.loads(line)
+            progress(metrics.pop("step"), metrics.pop("steps"), metrics)
+
+    try:
+        call([str(run_json), "--json"], processes=processes, on_line=told)
+        result = finished(run_json)
+        if result is None:
+            raise StoppedError("training ended without a result")
+    except StoppedError as error:
+        again = f"The same command goes on from the newest checkpoint in {run_json.parent}"
+        raise StoppedError(f"{error}\n{again}") from None
     return result
-
-
-def _failure(code: int, said: str, run_json: Path) -> str:
-    """Return what the trainer said last, for people."""
-    if code == 2 and said:
-        return said.removeprefix("error: ")
-    if "No module named 'torch'" in said or "No module named 'safetensors'" in said:
-        return "training needs torch and safetensors: pip install 'preceptor[train]'"
-    last = said.splitlines()[-1] if said else "it said nothing"
-    return (
-        f"training stopped with exit code {code}: {last}\n"
-        f"The same command goes on from the newest checkpoint in {run_json.parent}"
-    )

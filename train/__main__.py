@@ -1,19 +1,40 @@
-"""`python -m train RUN.json`, or `python -P /path/to/train/__main__.py RUN.json`."""
+"""`python -m train RUN.json`, or `python -P /path/to/train/__main__.py RUN.json`.
+
+`python -m train evaluate RUN.json` measures what a run left. Several processes share a run through
+`torchrun`: `python -m torch.distributed.run --standalone --nproc-per-node 2 -m train RUN.json`.
+"""
 
 import argparse
+import importlib
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
-if not __package__:  # run by path: nothing else has put this repository on the path
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if not __package__:  # run by path: this file's folder is no place to import from, its parent is
+    here = Path(__file__).resolve().parent
+    sys.path[:] = [str(here.parent), *(p for p in sys.path if Path(p).resolve() != here)]
 
 from curate.corpus.errors import InputError, IntegrityError
 
+#: Besides `train`: modules of this package with a `main` of their own.
+_COMMANDS = ("evaluate", "initial", "sizes")
+
 
 def main(arguments: list[str] | None = None) -> int:
-    """Train; return 0, or 2 with a line or two when the run cannot go on as it stands."""
+    """Run a subcommand, `train` if none is named; return 0, or 2 where it refuses."""
+    given = sys.argv[1:] if arguments is None else arguments
+    try:
+        if given and given[0] in _COMMANDS:
+            code: int = importlib.import_module(f"train.{given[0]}").main(given[1:])
+            return code
+        return _train(given[1:] if given[:1] == ["train"] else given)
+    except (InputError, IntegrityError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _train(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m train", description="Train what a run.json describes, or resume it."
     )
@@ -24,14 +45,10 @@ def main(arguments: list[str] | None = None) -> int:
         help="one JSON object a line on standard output, for programs",
     )
     given = parser.parse_args(arguments)
-    try:
-        from train import run
+    from train import run
 
-        result = run(given.run, _tell if given.json else None)
-    except (InputError, IntegrityError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    if not given.json:
+    result = run(given.run, _tell if given.json else None)
+    if result and not given.json:
         print(f"model: {result['model']}")
     return 0
 

@@ -2,7 +2,8 @@
 
 A checkpoint is a folder, written under a temporary name, flushed, then renamed. Its `state.json`
 holds the digest of the tensors, so one cut short by a full disk or a lost cache is noticed, said
-aloud, and the one before it is used. Nothing is pickled.
+aloud, and the one before it is used. Where ranks hold pieces of tensors, each writes a file of its
+own; pieces are joined when they are read, so any number of ranks can go on. Nothing is pickled.
 """
 
 import json
@@ -15,20 +16,29 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from curate.corpus.errors import InputError
+from train.parallel import Ranks, local
 from train.runfile import file_sha256, write_json
 
-__all__ = ["load_latest", "pack", "save", "unpack"]
+__all__ = ["find_latest", "load", "pack", "save", "unpack"]
 
 TENSORS = "tensors.safetensors"
 
 
 def pack(
-    model: nn.Module, optimizer: torch.optim.Optimizer, extra: Mapping[str, Tensor]
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    extra: Mapping[str, Tensor],
+    ranks: Ranks | None = None,
 ) -> dict[str, Tensor]:
-    """Collect weights, optimizer moments, random state and `extra` under flat names."""
-    tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
+    """Collect weights, optimizer moments, random state and `extra` under flat names.
+
+    Returns:
+        What this rank is to write: its pieces of sharded tensors; all others are the first rank's.
+    """
+    tensors: dict[str, Tensor] = {f"model.{k}": v for k, v in model.state_dict().items()}
     for name, parameter in model.named_parameters():
         for key, value in optimizer.state.get(parameter, {}).items():
             tensors[f"optimizer.{name}.{key}"] = torch.as_tensor(value)
@@ -36,7 +46,9 @@ def pack(
     if torch.cuda.is_available():
         tensors["random.cuda"] = torch.cuda.get_rng_state()
     tensors |= {f"extra.{k}": v for k, v in extra.items()}
-    return {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+    if ranks is not None and not ranks.first:
+        tensors = {k: v for k, v in tensors.items() if isinstance(v, DTensor)}
+    return {k: local(v.detach()).cpu().contiguous() for k, v in tensors.items()}
 
 
 def unpack(
@@ -47,51 +59,88 @@ def unpack(
     for name, tensor in tensors.items():
         part, _, rest = name.partition(".")
         parts[part][rest] = tensor
-    model.load_state_dict(parts["model"])
+    now = model.state_dict()
+    model.load_state_dict({k: _like(v, now.get(k, v)) for k, v in parts["model"].items()})
     for name, parameter in model.named_parameters():
         moments = {
             key.rpartition(".")[2]: value
             for key, value in parts["optimizer"].items()
             if key.rpartition(".")[0] == name
         }
-        optimizer.state[parameter] = {k: v.to(parameter.device) for k, v in moments.items()}
+        optimizer.state[parameter] = {k: _like(v, parameter) for k, v in moments.items()}
     torch.set_rng_state(parts["random"]["cpu"])
     if torch.cuda.is_available() and "cuda" in parts["random"]:
         torch.cuda.set_rng_state(parts["random"]["cuda"])
     return parts["extra"]
 
 
+def _like(tensor: Tensor, other: Tensor) -> Tensor:
+    """Bring a whole tensor to where `other` is; of its shape, it is spread over ranks like it."""
+    moved = tensor.to(other.device)
+    if isinstance(other, DTensor) and tensor.shape == other.shape:
+        return distribute_tensor(moved, other.device_mesh, other.placements, src_data_rank=None)
+    return moved
+
+
 def save(
-    folder: Path, step: int, tensors: dict[str, Tensor], state: Mapping[str, Any], *, keep: int
+    folder: Path,
+    step: int,
+    tensors: Mapping[str, Tensor],
+    state: Mapping[str, Any],
+    *,
+    keep: int,
+    ranks: Ranks | None = None,
 ) -> Path:
-    """Write the checkpoint of `step` finished updates; keep the newest `keep`.
+    """Write the checkpoint of `step` finished updates, all ranks together; keep the newest `keep`.
 
     Raises:
-        InputError: the disk is full; earlier checkpoints are untouched.
+        InputError: the disk of one of them is full; earlier checkpoints are untouched.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    final = folder / f"step-{step:09d}"
-    partial = folder / f"partial-{os.getpid()}"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
+    ranks = ranks or Ranks()
+    final, partial = folder / f"step-{step:09d}", folder / f"partial-{step:09d}"
+    name = TENSORS if ranks.first else f"rank-{ranks.rank:05d}.safetensors"
+    problem: Exception | None = None
+    mine = torch.zeros(0, 32, dtype=torch.uint8)
     try:
-        save_file(tensors, partial / TENSORS)
-        _flush(partial / TENSORS)
-        digest = file_sha256(partial / TENSORS)
-        write_json(partial / "state.json", {**state, "step": step, "sha256": digest})
-        _flush(partial)
+        if ranks.first:
+            for old in folder.glob("partial-*"):
+                shutil.rmtree(old)
+            partial.mkdir(parents=True)
+    except OSError as error:
+        problem = error
+    ranks.barrier()
+    try:
+        if tensors and problem is None:
+            save_file(dict(tensors), partial / name)
+            _flush(partial / name)
+            digest = bytes.fromhex(file_sha256(partial / name))
+            mine = torch.frombuffer(bytearray(digest), dtype=torch.uint8)[None]
     except Exception as error:  # safetensors reports a full disk with an error of its own
+        problem = error
+    failed = int(ranks.sum_(torch.tensor([problem is not None], device=ranks.device).int()))
+    digests = ranks.gather_rows(mine)
+    if ranks.first and not failed:
+        names = [TENSORS, *(f"rank-{rank:05d}.safetensors" for rank in range(1, len(digests)))]
+        files = {n: bytes(d.tolist()).hex() for n, d in zip(names, digests, strict=True)}
+        try:
+            write_json(partial / "state.json", {**state, "step": step, "files": files})
+            _flush(partial)
+        except OSError as error:
+            problem, failed = error, 1
+    if failed:
         shutil.rmtree(partial, ignore_errors=True)
         last = max((p.name for p in folder.glob("step-*")), default="none")
         raise InputError(
-            f"the checkpoint of step {step} cannot be written to {folder}: {error}. "
+            f"the checkpoint of step {step} cannot be written to {folder}: "
+            f"{problem or 'another rank failed'}. "
             f"Last good checkpoint: {last}; make room and run again"
-        ) from error
-    shutil.rmtree(final, ignore_errors=True)
-    partial.replace(final)
-    _flush(folder)
-    for old in sorted(folder.glob("step-*"))[:-keep]:
-        shutil.rmtree(old)
+        ) from problem
+    if ranks.first:
+        shutil.rmtree(final, ignore_errors=True)
+        partial.replace(final)
+        _flush(folder)
+        for old in sorted(folder.glob("step-*"))[:-keep]:
+            shutil.rmtree(old)
     return final
 
 
@@ -104,21 +153,28 @@ def _flush(path: Path) -> None:
         os.close(handle)
 
 
-def load_latest(
-    folder: Path, say: Callable[[str], None]
-) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """Return (tensors, state) of the newest whole checkpoint, or None.
+def find_latest(folder: Path, say: Callable[[str], None]) -> dict[str, Any] | None:
+    """Return the state of the newest whole checkpoint, with its `path`; None without one.
 
     Each broken one on the way is reported through `say`.
     """
     for path in sorted(folder.glob("step-*"), reverse=True):
         try:
-            state = json.loads((path / "state.json").read_text(encoding="utf-8"))
-            found = file_sha256(path / TENSORS)
-            if found == state["sha256"]:
-                return load_file(path / TENSORS), state
-            reason = f"its tensors have sha256 {found[:12]}..., not {state['sha256'][:12]}..."
-        except (OSError, ValueError, KeyError) as error:
+            state: dict[str, Any] = json.loads((path / "state.json").read_text(encoding="utf-8"))
+            wrong = [n for n, digest in state["files"].items() if file_sha256(path / n) != digest]
+            if not wrong:
+                return {**state, "path": str(path)}
+            reason = f"{', '.join(wrong)}: not the bytes that were written"
+        except (OSError, ValueError, KeyError, AttributeError) as error:
             reason = str(error) or type(error).__name__
         say(f"checkpoint {path.name} is not whole ({reason}); trying the one before it")
     return None
+
+
+def load(state: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return the tensors of a checkpoint that `find_latest` found; pieces are joined."""
+    pieces: dict[str, list[Tensor]] = {}
+    for name in state["files"]:  # in the order of ranks
+        for key, piece in load_file(Path(state["path"]) / name).items():
+            pieces.setdefault(key, []).append(piece)
+    return {k: v[0] if len(v) == 1 else torch.cat(v) for k, v in pieces.items()}

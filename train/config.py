@@ -30,6 +30,11 @@ DEFAULT_MINUTES = 1.25
 DEVICES = ("auto", "cpu", "cuda")
 DTYPES = ("auto", "float32", "bfloat16")
 COMPILE = ("auto", "on", "off")
+ARCHITECTURES = ("nanochat", "qwen3", "llama")
+ATTENTIONS = ("auto", "dense", "blocks", "fused", "flash", "cudnn", "varlen")
+PARALLEL = ("ddp", "fsdp")
+OPTIMIZERS = ("auto", "muon", "adamw")
+SCHEDULES = ("wsd", "cosine")
 
 
 def _knob(default: Any, help_: str, **bounds: Any) -> Any:
@@ -43,8 +48,26 @@ class TrainConfig:
 
     objective: str = _knob("next_token", "the pretext task: a file of train/objectives")
     depth: int = _knob(2, "number of blocks; sizes everything else", minimum=1)
-    width: int | None = _knob(None, "channels (default 64 x depth, at least 256)", minimum=16)
+    width: int | None = _knob(
+        None, "channels (default 64 x depth in whole 128s, at least 256)", minimum=16
+    )
     heads: int | None = _knob(None, "attention heads (default from the width)", minimum=1)
+    architecture: str = _knob(
+        "nanochat",
+        "nanochat: ReLU^2, norms without weights, capped logits; qwen3: SwiGLU, learned norms of "
+        "heads too; llama: SwiGLU, learned norms",
+        enum=ARCHITECTURES,
+    )
+    kv_heads: int | None = _knob(None, "key and value heads (default: as many as heads)", minimum=1)
+    mlp_width: int | None = _knob(
+        None, "hidden channels (default 4 x width, or 8/3 x with SwiGLU)", minimum=1
+    )
+    tied: bool = _knob(False, "the output head is the embedding")
+    rope_base: float = _knob(10_000.0, "RoPE's base", exclusiveMinimum=1)
+    document_mask: bool = _knob(True, "documents packed into a row do not see one another")
+    attention: str = _knob(
+        "auto", "the form of attention; auto times what runs here, once", enum=ATTENTIONS
+    )
     batch_rows: int | None = _knob(
         None, "rows of the plan in one step (default about 256 x depth^2 tokens)", minimum=1
     )
@@ -54,12 +77,23 @@ class TrainConfig:
         "training time (evaluation excluded) turned into steps once, by a short calibration",
         exclusiveMinimum=0,
     )
+    optimizer: str = _knob(
+        "auto",
+        "of block matrices; AdamW takes the rest. auto is muon from 20 x width tokens a step on: "
+        "below, its own products cost more than they save",
+        enum=OPTIMIZERS,
+    )
+    muon_lr: float = _knob(0.02, "Muon's peak for block matrices", exclusiveMinimum=0)
+    muon_momentum: float = _knob(0.95, "of Nesterov's form", minimum=0, exclusiveMaximum=1)
+    muon_weight_decay: float = _knob(0.05, "decoupled, of Muon's matrices", minimum=0)
     learning_rate: float = _knob(0.0008, "AdamW's peak for block matrices", exclusiveMinimum=0)
     embedding_lr: float = _knob(0.2, "its peak for the embedding", exclusiveMinimum=0)
     head_lr: float = _knob(0.004, "its peak for the output head", exclusiveMinimum=0)
-    weight_decay: float = _knob(0.1, "decoupled, on block matrices only", minimum=0)
+    vector_lr: float = _knob(0.004, "its peak for vectors", exclusiveMinimum=0)
+    weight_decay: float = _knob(0.1, "decoupled, of AdamW's block matrices", minimum=0)
     beta1: float = _knob(0.9, "AdamW first moment", minimum=0, exclusiveMaximum=1)
     beta2: float = _knob(0.99, "AdamW second moment", minimum=0, exclusiveMaximum=1)
+    schedule: str = _knob("wsd", "warm-up, then stable and linear, or cosine", enum=SCHEDULES)
     warmup_fraction: float = _knob(0.05, "share of the steps", minimum=0, maximum=1)
     cooldown_fraction: float = _knob(0.6, "share of the steps, linear", minimum=0, maximum=1)
     final_lr_fraction: float = _knob(0.0, "of the peak, at the last step", minimum=0, maximum=1)
@@ -69,13 +103,50 @@ class TrainConfig:
     eval_every: int = _knob(0, "steps between held-out glances; 0: only at the end", minimum=0)
     eval_rows: int = _knob(32, "rows of a glance", minimum=1)
     eval_max_rows: int = _knob(2048, "rows of the final held-out measurement", minimum=1)
+    feedback_every: int = _knob(1, "steps between losses per document; 0: none", minimum=0)
+    alarms: bool = _knob(True, "stop a run that is not worth going on with")
+    max_skipped: int = _knob(
+        10, "updates left out in a row, not being finite; ten times as many in all", minimum=0
+    )
+    chance_margin: float = _knob(
+        0.01,
+        "of the loss of knowing nothing: a loss so near to it long after the warm-up stops",
+        minimum=0,
+        exclusiveMaximum=1,
+    )
+    spike_deviations: float = _knob(
+        7.0, "robust standard deviations above the usual loss (7: OLMo 2)", exclusiveMinimum=0
+    )
+    spike_steps: int = _knob(100, "steps that a loss stays so high before the run stops", minimum=2)
+    max_starved: float = _knob(
+        0.9, "share of the time spent waiting for rows; half of it is told", exclusiveMinimum=0
+    )
     checkpoint_every: int = _knob(200, "steps; 0: only at the end", minimum=0)
     keep_checkpoints: int = _knob(2, "newest ones to keep", minimum=1)
-    baseline_max_tokens: int = _knob(50_000_000, "tokens the bigram is fitted on", minimum=1000)
+    baseline_max_tokens: int = _knob(
+        20_000_000, "tokens of text that the bigram is fitted on, about", minimum=1000
+    )
     device: str = _knob("auto", "cuda where there is one", enum=DEVICES)
     dtype: str = _knob("auto", "of activations; weights stay float32", enum=DTYPES)
     compile: str = _knob("auto", "torch.compile; auto is off on a CPU", enum=COMPILE)
-    threads: int | None = _knob(None, "CPU threads (default: torch's)", minimum=1)
+    threads: int | None = _knob(
+        None, "CPU threads of a machine's processes together (default: torch's)", minimum=1
+    )
+    micro_rows: int | None = _knob(
+        None, "rows a device takes at once; a step's others accumulate (default: all)", minimum=1
+    )
+    parallel: str = _knob("ddp", "several processes: copies (ddp) or pieces (fsdp)", enum=PARALLEL)
+    deterministic: bool = _knob(False, "the same bits from the same start on CUDA too; slower")
+    init_from: str | None = _knob(None, "folder of a model or run whose weights are the start")
+    rewarm: float | None = _knob(
+        None, "of the peak rates, when going on from weights", exclusiveMinimum=0, maximum=1
+    )
+    replay: float = _knob(
+        0.0, "share of the rows that come from replay_corpus", minimum=0, exclusiveMaximum=1
+    )
+    replay_corpus: str | None = _knob(
+        None, "NAME@VERSION whose held-out text is measured too (default: the start's corpus)"
+    )
 
     def __post_init__(self) -> None:
         """Check types and bounds; integers are accepted where a float is wanted."""
@@ -94,6 +165,17 @@ class TrainConfig:
                 f"train: width {self.model_width} does not split into {self.model_heads} heads "
                 "of an even number of channels; change width or heads"
             )
+        if self.kv_heads is not None and self.model_heads % self.kv_heads:
+            raise InputError(
+                f"train: {self.model_heads} heads cannot share {self.kv_heads} kv_heads; give a "
+                "divisor of heads"
+            )
+        if self.rewarm is not None and self.init_from is None:
+            raise InputError(
+                "train.rewarm goes with init_from: new weights have no rates to regain"
+            )
+        if self.replay and not (self.init_from or self.replay_corpus):
+            raise InputError("train.replay needs replay_corpus: NAME@VERSION, or init_from: a run")
         if self.warmup_fraction + self.cooldown_fraction > 1:
             raise InputError(
                 f"train: warmup_fraction {self.warmup_fraction} + cooldown_fraction "
@@ -103,7 +185,7 @@ class TrainConfig:
     @property
     def model_width(self) -> int:
         """Channels of the residual stream."""
-        return self.width if self.width is not None else max(256, 64 * self.depth)
+        return self.width if self.width is not None else max(256, 128 * -(-self.depth // 2))
 
     @property
     def model_heads(self) -> int:
@@ -116,6 +198,17 @@ class TrainConfig:
     def rows_per_step(self, row_tokens: int) -> int:
         """Return the batch in rows of `row_tokens` tokens."""
         return self.batch_rows or max(1, 256 * self.depth**2 // row_tokens)
+
+    def matrix_optimizer(self, row_tokens: int) -> str:
+        """Return "muon" or "adamw".
+
+        Muon's products are 25 x width operations per weight, a step's are 6 x tokens: from
+        20 x width tokens on they are a fifth of it at most.
+        """
+        if self.optimizer != "auto":
+            return self.optimizer
+        tokens = self.rows_per_step(row_tokens) * row_tokens
+        return "muon" if tokens >= 20 * self.model_width else "adamw"
 
     @classmethod
     def from_mapping(cls, settings: Mapping[str, Any]) -> "TrainConfig":
@@ -150,7 +243,13 @@ class TrainConfig:
         }
 
 
-_JSON_NAMES = {int: "integer", float: "number", str: "string", types.NoneType: "null"}
+_JSON_NAMES = {
+    bool: "boolean",
+    int: "integer",
+    float: "number",
+    str: "string",
+    types.NoneType: "null",
+}
 
 
 def _kinds(hint: Any) -> tuple[type, ...]:

@@ -1,26 +1,40 @@
-"""Held-out bits per byte, per document, against a bigram that only counts.
+"""Held-out bits per byte, per document, against models that only count tokens.
 
 Nats are summed per document over the spans of the validation plan and divided by the bytes of
 its text, so two tokenizers can be compared. Model and baselines are scored on the same targets of
 the same documents; the difference is paired, and its standard error is over documents.
+`train.contest` measures more, after training.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from train.baselines import KneserNey
 from train.data import Plan, Reader, Shards
 from train.model import Model
 
-__all__ = ["HeldOut", "fit_bigram", "glance", "measure", "ratio_difference", "summary"]
+__all__ = [
+    "HeldOut",
+    "fit",
+    "glance",
+    "main",
+    "measure",
+    "ratio_difference",
+    "sources_of",
+    "summary",
+    "sums",
+    "thinned",
+]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 LN2 = math.log(2)
+SCORED = 1 << 20  # tokens of documents that a baseline scores at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,12 +57,40 @@ class HeldOut:
     num_planned: int
 
 
-def fit_bigram(shards: Shards, plan: Plan, *, vocab_size: int, max_tokens: int) -> KneserNey:
-    """Fit on the plan's documents, each once, in the shards' order, up to `max_tokens` tokens."""
-    ordinals = plan.documents()
-    ordinals = ordinals[~shards.withdrawn[ordinals]]
-    used = ordinals[np.cumsum(shards.lengths[ordinals]) <= max_tokens]
-    return KneserNey.fit((shards.tokens(i) for i in used.tolist()), vocab_size=vocab_size)
+def fit(
+    shards: Shards, plans: Iterable[Plan], *, vocab_size: int, max_tokens: int, order: int
+) -> KneserNey:
+    """Fit on the plans' documents, each once, thinned to about `max_tokens` tokens."""
+    ordinals = np.unique(np.concatenate([plan.documents() for plan in plans]))
+    used = thinned(shards, ordinals[~shards.withdrawn[ordinals]], max_tokens)
+    documents = map(shards.tokens, used.tolist())
+    return KneserNey.fit(documents, vocab_size=vocab_size, order=order)
+
+
+def thinned(shards: Shards, ordinals: Array, max_tokens: int) -> Array:
+    """Return some of the documents, evenly spaced, so that about `max_tokens` tokens remain."""
+    total = int(shards.lengths[ordinals].sum())
+    kept = max(1, len(ordinals) * max_tokens // max(total, 1))
+    return ordinals if kept >= len(ordinals) else ordinals[np.arange(kept) * len(ordinals) // kept]
+
+
+def sums(baseline: KneserNey, shards: Shards, ordinals: Array) -> Array:
+    """Return each document's nats under a baseline, float64 [n]."""
+    ends = np.cumsum(shards.lengths[ordinals])
+    found = np.zeros(len(ordinals))
+    for part in np.split(np.arange(len(ordinals)), np.flatnonzero(np.diff(ends // SCORED)) + 1):
+        targets = np.maximum(shards.lengths[ordinals[part]] - 1, 0)
+        nats = baseline.nats([shards.tokens(i) for i in ordinals[part].tolist()])
+        place = np.repeat(np.arange(len(part)), targets)
+        found[part] = np.bincount(place, weights=nats, minlength=len(part))
+    return found
+
+
+def sources_of(plan: Plan, ordinals: Array) -> Array:
+    """Return the source codes of some of a plan's documents [n]."""
+    distinct, first = np.unique(plan.ordinals, return_index=True)
+    found: Array = plan.sources[first[np.searchsorted(distinct, ordinals)]]
+    return found
 
 
 def spread(num_rows: int, wanted: int, blocks: int = 16) -> Array:
@@ -65,17 +107,47 @@ def spread(num_rows: int, wanted: int, blocks: int = 16) -> Array:
     return np.concatenate([np.arange(a, a + n) for a, n in zip(starts, sizes, strict=True)])
 
 
+def rows_of_sources(plan: Plan, wanted: int) -> Array:
+    """Choose about `wanted` rows of a held-out plan, so that no source is lost among larger ones.
+
+    Half of them are shared by size, half equally; a row of such a plan is of one source.
+    """
+    if wanted >= plan.num_rows:
+        return np.arange(plan.num_rows)
+    codes = plan.sources[plan.first[:-1]]
+    names, counts = np.unique(codes, return_counts=True)
+    shares = np.ceil(wanted / 2 * (counts / counts.sum() + 1 / len(names)))
+    return np.concatenate(
+        [
+            np.flatnonzero(codes == name)[spread(int(count), int(share))]
+            for name, count, share in zip(names, counts, shares, strict=True)
+        ]
+    )
+
+
 @torch.no_grad()
-def glance(model: Model, reader: Reader, plan: Plan, device: torch.device, num_rows: int) -> float:
-    """Return held-out nats per target over some rows: cheap, for a curve."""
+def glance(
+    model: Model,
+    reader: Reader,
+    plan: Plan,
+    device: torch.device,
+    num_rows: int,
+    *,
+    num_sources: int,
+) -> Tensor:
+    """Return held-out nats and targets of each source over some rows: cheap, for a curve.
+
+    Returns:
+        [2, num_sources] float64 on the CPU; the only wait for the device is at the end.
+    """
     model.eval()
-    wanted = spread(plan.num_rows, num_rows)
-    total, count = 0.0, 0
-    for part in np.array_split(wanted, -(-len(wanted) // 16)):
-        loss = model(reader.rows(plan, part).to(device))
-        total, count = total + loss.total.item(), count + int(loss.count)
+    wanted = rows_of_sources(plan, num_rows)
+    sums = torch.zeros(2, num_sources, dtype=torch.float64, device=device)
+    for first in range(0, len(wanted), 16):
+        rows = reader.rows(plan, wanted[first : first + 16]).to(device)
+        sums += model(rows).per_source(rows.sources, num_sources, rows.targets >= 0)
     model.train()
-    return total / max(count, 1)
+    return sums.cpu()
 
 
 @torch.no_grad()
@@ -85,41 +157,34 @@ def measure(
     plan: Plan,
     device: torch.device,
     *,
-    bigram: KneserNey,
+    baselines: Mapping[str, KneserNey],
     max_rows: int,
     batch_rows: int = 16,
 ) -> HeldOut:
-    """Score model, bigram and unigram on the plan's documents (`spread` over `max_rows` rows)."""
+    """Score the plan's documents (`spread` over `max_rows` rows), packed as for training.
+
+    A document counts when all its targets were scored.
+    """
     model.eval()
-    unigram = bigram.unigram()
-    ordinals = plan.documents()
-    sums = {name: np.zeros(len(ordinals)) for name in ("model", "bigram", "unigram")}
-    targets = np.zeros(len(ordinals), dtype=np.int64)
-    wanted = spread(plan.num_rows, max_rows)
+    shards, ordinals = reader.shards, plan.documents()
+    nats, targets = np.zeros(len(ordinals)), np.zeros(len(ordinals), dtype=np.int64)
+    wanted = spread(plan.num_rows, max_rows)  # by size: the whole is a figure of the split
     for start in range(0, len(wanted), batch_rows):
         rows = reader.rows(plan, wanted[start : start + batch_rows])
         units = model(rows.to(device)).units.double().cpu().numpy()
         counted = rows.targets.numpy() >= 0
-        context, target = rows.tokens.numpy()[counted], rows.targets.numpy()[counted]
         place = np.searchsorted(ordinals, rows.documents.numpy()[counted])
-        scores = {
-            "model": units[counted],
-            "bigram": bigram.nats(context, target),
-            "unigram": unigram.nats(target),
-        }
-        for name, nats in scores.items():
-            sums[name] += np.bincount(place, weights=nats, minlength=len(ordinals))
+        nats += np.bincount(place, weights=units[counted], minlength=len(ordinals))
         targets += np.bincount(place, minlength=len(ordinals))
     model.train()
-    sources = np.zeros(len(ordinals), dtype=np.int64)
-    sources[np.searchsorted(ordinals, plan.ordinals)] = plan.sources
-    whole = np.flatnonzero((targets == reader.shards.lengths[ordinals] - 1) & (targets > 0))
+    whole = np.flatnonzero((targets == shards.lengths[ordinals] - 1) & (targets > 0))
+    chosen = ordinals[whole]
     return HeldOut(
-        ordinals=ordinals[whole],
-        sources=sources[whole],
+        ordinals=chosen,
+        sources=sources_of(plan, chosen),
         targets=targets[whole],
-        num_bytes=reader.shards.num_bytes[ordinals[whole]],
-        nats={name: values[whole] for name, values in sums.items()},
+        num_bytes=shards.num_bytes[chosen],
+        nats={"model": nats[whole]} | {k: sums(v, shards, chosen) for k, v in baselines.items()},
         num_planned=len(ordinals),
     )
 
@@ -188,3 +253,10 @@ def _sentence(result: dict[str, Any]) -> str:
         f"{text} +- {result['standard_error']:.3f} (s.e.), {abs(below):.0f} standard errors "
         f"{side}; {result['documents']} documents"
     )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """`python -m train evaluate RUN.json`: the contest, which needs what is here."""
+    from train.contest import main as contest
+
+    return contest(arguments)

@@ -4,31 +4,41 @@ The row is read anew for each token: at this size a cache of keys and values wou
 than seconds.
 """
 
-import json
 import math
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from curate.corpus.errors import InputError
-from train.model import Model, ModelSpec
+from train.huggingface import read_folder
+from train.model import Model
+from train.runfile import read_json
 
 __all__ = ["generate", "load_model", "sample"]
 
 
 def load_model(folder: Path) -> tuple[Model, dict[str, int]]:
-    """Load a handed-off folder in float32; return the model and the ids of its specials."""
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        weights = load_file(folder / "model.safetensors")
-    except (OSError, ValueError) as error:
-        raise InputError(f"{folder} is not a trained model of this trainer: {error}") from error
-    model = Model(ModelSpec(**config["model"]))
+    """Load a folder that `transformers` could in float32; return model and ids of its specials."""
+    spec, weights = read_folder(folder)
+    model = Model(spec)
     model.load_state_dict(weights)
-    return model.eval(), config["specials"]
+    return model.eval(), specials_of(read_json(folder / "config.json"))
+
+
+def specials_of(config: Mapping[str, Any]) -> dict[str, int]:
+    """Return the ids of a `config.json`'s specials by name; of another's folder bos and eos."""
+    if "preceptor" in config:
+        return dict(config["preceptor"]["specials"])
+    eos = config.get("eos_token_id")
+    eos = eos[0] if isinstance(eos, list) and eos else eos
+    if not isinstance(eos, int):
+        raise InputError(f"the model names no end of text: eos_token_id is {eos!r} in config.json")
+    bos = config.get("bos_token_id")
+    return {"bos": eos if bos is None else bos, "eos": eos}
 
 
 @torch.no_grad()
@@ -51,7 +61,7 @@ def sample(
     """
     device = next(model.parameters()).device
     random = torch.Generator().manual_seed(seed)
-    banned = [i for name, i in specials.items() if name != "eos"]
+    banned = sorted({*specials.values()} - {specials["eos"]})
     ids = list(prompt)
     for _ in range(num_tokens):
         row = torch.tensor([ids[-model.spec.row_tokens :]], device=device)

@@ -1,141 +1,416 @@
-"""What a run says of itself: a line per step in `metrics.jsonl`, a word to whoever watches.
+"""What a run says of itself: metrics, feedback on documents, curves, alarms, a word to who watches.
 
-Losses stay on the device until a line is due, so that keeping them costs no waiting.
+Losses stay on the device until a line is due, so that keeping them costs no waiting. Then, all at
+once: a line per step in `metrics.jsonl`, a summary on the last of them, files of feedback (see
+`train.feedback`), curves for TensorBoard, and a look at the alarms, once all that is on the disk.
+
+MFU, the share of the device's arithmetic that the model needs, is
+`tokens/s * spec.flops_per_token / (peak * number of devices)`: 6 per matrix parameter and token and
+12 L d T for attention (PaLM, appendix B, without halving for the causal mask, as nanochat does),
+over the dense bfloat16 peak; null where the peak is not known, as on a CPU.
 """
 
 import json
+import math
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from curate.corpus.errors import InputError
-from train.evaluate import LN2
-from train.objectives import Loss, Rows
+from train.alarms import Alarm, Alarms, Seen
+from train.curves import Curves
+from train.feedback import Feedback, bytes_per_target, document_sums, measured, weights
+from train.model import ModelSpec
+from train.objectives import Loss, Objective, Rows
+from train.parallel import Ranks
 from train.runfile import Run
+from train.shards import Ints, Plan, Shards, map_table
 
-__all__ = ["Ledger", "Progress"]
+__all__ = ["Ledger", "Progress", "peak_flops"]
 
+#: Curves of TensorBoard: keys of lines in `metrics.jsonl`.
+CURVES = (
+    *("mean_loss", "bits_per_byte", "learning_rate", "grad_norm", "tokens_per_s", "mfu"),
+    *("skipped", "held_out_nats", "held_out_bits_per_byte"),
+)
 Progress = Callable[[int, int, dict[str, Any]], None]
+LN2 = math.log(2)
+#: Dense bfloat16 operations a second (a multiply-add is two), by what a device's name holds; the
+#: first match counts (nanochat's table; NVIDIA's data sheets).
+PEAKS = (
+    (("h100", "nvl"), 835e12),
+    (("h100", "pcie"), 756e12),
+    (("h100",), 989e12),
+    (("h200",), 989e12),
+    (("a100",), 312e12),
+)
+
+
+def peak_flops(device_name: str) -> float | None:
+    """Return a device's dense bfloat16 peak in operations a second, None if it is not known.
+
+    >>> peak_flops("NVIDIA H100 80GB HBM3"), peak_flops("a processor")
+    (989000000000000.0, None)
+    """
+    name = device_name.lower()
+    return next((peak for words, peak in PEAKS if all(word in name for word in words)), None)
 
 
 class Ledger:
-    """Losses on the device until a line is due; then `metrics.jsonl` and a word to the caller.
+    """Sums on the device until a line is due; then everything that a run tells.
+
+    All ranks hold one and flush together; only the first one writes and talks.
+
+    Args:
+        run: the run; files are written into its folder.
+        shards, plans: the run's.
+        spec: of the model.
+        ranks: this process among the others.
+        device: where losses are.
+        steps: of the whole run.
+        progress: called with (step, steps, metrics); lines are printed without it.
+        objective: for its chance level and, if it has one, its `health()`: name -> number.
 
     Attributes:
-        per_source: [2, num_sources] float64 on the device: nats and targets of the whole run.
+        per_source: [3, num_sources] nats, targets and bytes of the whole run.
+        seconds: spent on training so far.
+        skipped: updates that were left out so far.
     """
 
     def __init__(
         self,
         run: Run,
+        *,
+        shards: Shards,
+        plans: Mapping[str, Plan],
+        spec: ModelSpec,
+        ranks: Ranks,
         device: torch.device,
         steps: int,
-        bytes_per_target: float,
         progress: Progress | None,
+        objective: Objective,
     ) -> None:
-        self.run, self.steps, self.progress = run, steps, progress
-        self.bytes_per_target = bytes_per_target
-        self.step_tokens = run.batch_rows * run.row_tokens
+        self.run, self.ranks, self.device, self.steps = run, ranks, device, steps
+        self.progress, self.objective = progress, objective
         self.file = run.folder / "metrics.jsonl"
-        self.per_source = torch.zeros(2, len(run.sources), dtype=torch.float64, device=device)
-        self.recent = torch.zeros_like(self.per_source)
-        self.waiting: list[Tensor] = []
-        self.rates: list[float] = []
+        num_bytes = np.zeros(run.vocab_size, dtype=np.int64)
+        means: Ints | None = None
+        if run.token_bytes is None:
+            used = [plans[name] for name in {phase.plan: None for phase in run.phases}]
+            means = np.max(
+                [bytes_per_target(one, shards, len(run.sources)) for one in used], axis=0
+            )
+        else:
+            num_bytes = np.array(map_table(run.token_bytes, [])["num_bytes"].to_pylist())
+        self.table = weights(num_bytes).to(device)
+        self.feedback = Feedback(run, shards, plans, means)
+        self.held_bytes = np.zeros(len(run.sources))
+        if "validation" in plans:
+            self.held_bytes = bytes_per_target(plans["validation"], shards, len(run.sources))
+        self.curves = Curves(run.folder / "tensorboard")
+        changes = [-(-phase.first_row // run.batch_rows) for phase in run.phases]
+        self.alarms = Alarms(run.config, chance=objective.chance(), steps=steps, phases=changes[1:])
+        self.flops = spec.flops_per_token(run.row_tokens)
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+        self.peak = peak_flops(name)
+        self.per_source = np.zeros((3, len(run.sources)))
+        self.pieces: list[tuple[int, Tensor]] = []
+        self.lines: list[tuple[Tensor, float]] = []
+        self.sums = torch.zeros(2, dtype=torch.float64, device=device)
+        self.done, self.skipped = 0, 0
+        self.seconds = self.waited = 0.0
         self.begin = self.said = time.perf_counter()
-        self.seconds = 0.0
 
     def say(self, text: str) -> None:
-        """Print a line, whoever draws the progress."""
-        print(text, flush=True)
+        """Print a line, whoever draws the progress; the first rank's alone."""
+        if self.ranks.first:
+            print(text, flush=True)
+
+    def observe(self, rows: Rows, loss: Loss) -> None:
+        """Note the rows of a micro-batch, without waiting for the device."""
+        slots = self.feedback.slots(len(rows.tokens))
+        sums = document_sums(rows, loss.units, self.table, slots)
+        self.pieces.append((self.done + 1, sums.to("cpu", non_blocking=True)))
+        self.sums += torch.stack([loss.total.detach().double(), loss.count.double()])
+
+    def close_step(
+        self,
+        step: int,
+        *,
+        rate: float,
+        skipped: Tensor | None = None,
+        grad_norm: Tensor | None = None,
+        waited: float = 0.0,
+    ) -> None:
+        """Note that update `step` (from 0) is over.
+
+        Args:
+            rate: the learning rate.
+            skipped: scalar, not 0 where the update was left out.
+            grad_norm: scalar, before clipping.
+            waited: seconds spent waiting for rows.
+        """
+        none = self.sums.new_full((), math.nan)
+        told = [
+            none if value is None else value.detach().double() for value in (skipped, grad_norm)
+        ]
+        numbers = torch.cat([self.sums, torch.stack(told)])
+        self.lines.append((numbers.to("cpu", non_blocking=True), rate))
+        self.sums = torch.zeros_like(self.sums)
+        self.done, self.waited = step + 1, self.waited + waited
+
+    def flush(self, done: int) -> Alarm | None:
+        """Tell of the steps that wait, all ranks together; `done` updates are finished.
+
+        Returns:
+            An alarm that should be raised when the weights, which are sound, have been kept.
+
+        Raises:
+            Alarm: the run is not worth going on with; everything told is on the disk.
+            InputError: the disk is full.
+        """
+        if not self.lines:
+            return None
+        if self.device.type == "cuda":
+            begin = time.perf_counter()
+            torch.cuda.synchronize(self.device)  # the copies have arrived
+            # While this process waits for the device, the device did not wait for rows.
+            self.waited = max(0.0, self.waited - (time.perf_counter() - begin))
+        steps, waited = self._steps()
+        losses = steps[:, 0] / np.maximum(steps[:, 1], 1)
+        skipped = np.nan_to_num(steps[:, 2]) != 0
+        seconds: float = self.ranks.share(time.perf_counter() - self.begin)
+        parts = self.feedback.add(done, self._gathered())
+        self.per_source += parts
+        self.skipped += int(skipped.sum())
+        self.seconds += seconds
+        first = done - len(steps) + 1
+        lines: list[dict[str, Any]] = [
+            {
+                "step": first + i,
+                "loss": _number(losses[i]),
+                "learning_rate": rate,
+                "targets": int(steps[i, 1]),
+                "grad_norm": _number(steps[i, 3]),
+            }
+            for i, (_, rate) in enumerate(self.lines)
+        ]
+        self.lines.clear()
+        lines[-1] |= self._summary(done, len(lines), steps[~skipped].sum(0), parts, seconds)
+        alarm, notes = self._look(
+            Seen(first=first, losses=losses, skipped=skipped, seconds=seconds, waited=waited)
+        )
+        if alarm is not None:
+            lines[-1]["alarm"] = str(alarm)
+        if self.ranks.first:
+            self._write(done, lines, keep=alarm is not None or self._keeps(done))
+            self._tell(done, lines[-1])
+        else:
+            self.feedback.waiting.clear()
+        for note in notes:
+            self.say(note)
+        if alarm is not None and not alarm.sound:
+            raise alarm
+        self.waited, self.begin = 0.0, time.perf_counter()
+        return alarm
+
+    def _steps(self) -> tuple[Ints, float]:
+        """Return [n, 4] nats, targets, skipped and norm of the steps that wait, and seconds waited.
+
+        Nats and targets are summed over ranks, on which the others are equal.
+        """
+        numbers = torch.stack([one for one, _ in self.lines])
+        mine = torch.cat([numbers[:, :2].flatten(), numbers.new_tensor([self.waited])])
+        summed = self.ranks.sum_(mine.to(self.device)).cpu()
+        numbers[:, :2] = summed[:-1].view(-1, 2)
+        return numbers.numpy(), float(summed[-1]) / self.ranks.world
+
+    def _gathered(self) -> Ints:
+        """Return [n, 5] of every rank: step, ordinal, nats, targets, bytes."""
+        mine = torch.from_numpy(np.concatenate([measured(*piece) for piece in self.pieces]))
+        self.pieces.clear()
+        gathered: Ints = self.ranks.gather_rows(mine).numpy()
+        return gathered
+
+    def _summary(
+        self, done: int, count: int, total: Ints, parts: Ints, seconds: float
+    ) -> dict[str, Any]:
+        """Return what the last line of an interval says of all of it."""
+        per_s = count * self.run.batch_rows * self.run.row_tokens / seconds
+        peak = self.peak and self.peak * self.ranks.world
+        nats, _, num_bytes = parts
+        health: dict[str, Any] = getattr(self.objective, "health", dict)()
+        return {
+            "mean_loss": _number(total[0] / total[1]) if total[1] else None,
+            "bits_per_byte": nats.sum() / LN2 / num_bytes.sum() if num_bytes.sum() else None,
+            "tokens_per_s": per_s,
+            "mfu": per_s * self.flops / peak if peak else None,
+            "eta_s": (self.steps - done) * seconds / count,
+            "skipped": self.skipped,
+            "sources": self._sources(parts),
+            **({"health": {k: _number(float(v)) for k, v in health.items()}} if health else {}),
+        }
+
+    def _sources(self, parts: Ints) -> dict[str, dict[str, Any]]:
+        """Return the loss of each source that has targets, by name."""
+        return {
+            name: {
+                "nats": _number(nats / targets),
+                "bits_per_byte": _number(nats / LN2 / num_bytes) if num_bytes else None,
+                "targets": int(targets),
+            }
+            for name, nats, targets, num_bytes in zip(
+                self.run.sources, *parts.tolist(), strict=True
+            )
+            if targets
+        }
+
+    def train_sources(self) -> dict[str, dict[str, Any]]:
+        """Return the loss of each source over the whole run, null where it has no targets."""
+        none = {"nats": None, "bits_per_byte": None, "targets": 0}
+        found = self._sources(self.per_source)
+        told = {name: dict(found.get(name, none)) for name in self.run.sources}
+        return {name: {"mean_nats": one.pop("nats"), **one} for name, one in told.items()}
+
+    def _look(self, seen: Seen) -> tuple[Alarm | None, list[str]]:
+        """Ask the alarms: what stops the run, and what a person should know."""
+        notes: list[str] = []
+        if seen.skipped.any():
+            notes.append(
+                f"step {seen.first + int(seen.skipped.argmax())}: the gradients were not finite, "
+                f"so the update was left out ({self.skipped} so far)"
+            )
+        if not self.run.config.alarms:
+            return None, notes
+        try:
+            told = self.alarms.see(seen)
+        except Alarm as alarm:
+            return alarm, notes
+        return None, notes + ([told] if told else [])
+
+    def _keeps(self, done: int) -> bool:
+        """Whether feedback is due: at each checkpoint, so that a run goes on with whole files."""
+        every = self.run.config.checkpoint_every
+        return done == self.steps or (every > 0 and done % every == 0) or self.feedback.full
+
+    def held_out(self, done: int, sums: Tensor) -> None:
+        """Note a glance at held-out rows: [2, num_sources] nats and targets.
+
+        Bytes are those of the targets' documents on average, source by source.
+        """
+        nats, targets = sums.double().numpy()
+        sources = self._sources(np.stack([nats, targets, targets * self.held_bytes]))
+        num_bytes = float((targets * self.held_bytes).sum())
+        line = {
+            "held_out_nats": _number(nats.sum() / max(targets.sum(), 1)),
+            "held_out_bits_per_byte": _number(nats.sum() / LN2 / num_bytes) if num_bytes else None,
+            "held_out_sources": sources,
+        }
+        if self.ranks.first:
+            self._write(done, [{"step": done, **line}])
+            self._tell(done, line, always=True)
+        self.begin = time.perf_counter()
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what a checkpoint must hold for `load`."""
+        return {
+            "per_source": torch.from_numpy(self.per_source.copy()),
+            "spent": torch.tensor([self.seconds, self.skipped], dtype=torch.float64),
+        }
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Take over a checkpoint's `state`."""
+        self.per_source = state["per_source"].cpu().double().numpy().copy()
+        self.seconds, self.skipped = float(state["spent"][0]), int(state["spent"][1])
 
     def rewind(self, step: int) -> None:
-        """Drop metrics of steps after `step`: they will be made again."""
-        kept: list[str] = []
+        """Drop all that was told of steps after `step`: they will be made again."""
+        losses: list[float] = []
+        if self.ranks.first:
+            lines = self._lines_until(step)
+            losses = [line["loss"] for line in lines if line.get("loss") is not None]
+            partial = self.file.with_name(self.file.name + ".partial")
+            partial.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
+            partial.replace(self.file)
+            self.feedback.cut(step)
+        losses = self.ranks.share(losses[-self.alarms.MOST :])
+        self.alarms.recall(step - len(losses) + 1, losses, self.skipped)
+        self.feedback.begin(step)
+        self.curves.begin(step)
+        self.done = step
+        self.begin = time.perf_counter()
+
+    def _lines_until(self, step: int) -> list[dict[str, Any]]:
+        lines: list[dict[str, Any]] = []
         if step and self.file.exists():
-            for line in self.file.read_text(encoding="utf-8").splitlines():
+            for text in self.file.read_text(encoding="utf-8").splitlines():
                 try:
-                    if json.loads(line)["step"] <= step:
-                        kept.append(line)
+                    line = json.loads(text)
+                    if line["step"] <= step:
+                        lines.append(line)
                 except (ValueError, KeyError):
                     break
-        partial = self.file.with_name(self.file.name + ".partial")
-        partial.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-        partial.replace(self.file)
-        self.begin = time.perf_counter()
+        return lines
 
-    def add(self, rows: Rows, loss: Loss, rate: float) -> None:
-        """Note one update, without waiting for the device."""
-        self.waiting.append(torch.stack([loss.total.detach().double(), loss.count.double()]))
-        self.rates.append(rate)
-        self.recent += loss.per_source(rows.sources, len(self.run.sources), rows.targets >= 0)
-
-    def flush(self, done: int) -> None:
-        """Write the lines that wait; `done` updates are finished."""
-        if not self.waiting:
-            return
-        sums = torch.stack(self.waiting).cpu()
-        seconds = time.perf_counter() - self.begin
-        losses = (sums[:, 0] / sums[:, 1].clamp(min=1)).tolist()
-        nats, counts = self.recent.cpu().tolist()
-        first = done - len(losses) + 1
-        lines: list[dict[str, Any]] = [
-            {"step": first + i, "loss": loss, "learning_rate": rate, "targets": int(count)}
-            for i, (loss, rate, count) in enumerate(
-                zip(losses, self.rates, sums[:, 1].tolist(), strict=True)
-            )
-        ]
-        mean = float(sums[:, 0].sum() / sums[:, 1].sum().clamp(min=1))
-        lines[-1] |= {
-            "mean_loss": mean,
-            "bits_per_byte": mean / LN2 / self.bytes_per_target,
-            "tokens_per_s": len(losses) * self.step_tokens / seconds,
-            "sources": {
-                name: {"nats": total / count, "targets": int(count)}
-                for name, total, count in zip(self.run.sources, nats, counts, strict=True)
-                if count
-            },
-        }
-        self._append(lines)
-        self.per_source += self.recent
-        self.recent.zero_()
-        self.waiting.clear()
-        self.rates.clear()
-        self.seconds += seconds
-        if not all(map(_finite, losses)):
+    def _write(self, done: int, lines: list[dict[str, Any]], *, keep: bool = False) -> None:
+        """Write lines and the curves of the last one; feedback too where it is due."""
+        try:
+            with self.file.open("a", encoding="utf-8") as stream:
+                stream.writelines(f"{json.dumps(line, allow_nan=False)}\n" for line in lines)
+                if keep:
+                    stream.flush()
+                    os.fsync(stream.fileno())
+            self._curve(done, lines[-1])
+            if keep:
+                self.feedback.write()
+        except OSError as error:
             raise InputError(
-                f"the loss is not finite at step {first + [*map(_finite, losses)].index(False)}; "
-                f"lower learning_rate (now {self.run.config.learning_rate}) and start a new run"
-            )
-        self._tell(done, lines[-1])
-        self.begin = time.perf_counter()
+                f"step {done}: {self.run.folder} cannot be written: {error}. Make room and run "
+                "again: it goes on from its last checkpoint"
+            ) from error
 
-    def held_out(self, done: int, nats: float) -> None:
-        """Note a glance at held-out rows."""
-        self._append([{"step": done, "held_out_nats": nats}])
-        self._tell(done, {"held_out_nats": nats}, always=True)
-        self.begin = time.perf_counter()
-
-    def _append(self, lines: list[dict[str, Any]]) -> None:
-        with self.file.open("a", encoding="utf-8") as stream:
-            stream.writelines(f"{json.dumps(line)}\n" for line in lines)
+    def _curve(self, done: int, line: Mapping[str, Any]) -> None:
+        """Write a line's numbers, and those of its sources, as curves."""
+        numbers: dict[str, Any] = {name: line.get(name) for name in CURVES}
+        for key in ("sources", "held_out_sources"):
+            for source, one in line.get(key, {}).items():
+                numbers[f"{key}/{source}"] = one["nats"]
+        for name, value in line.get("health", {}).items():
+            numbers[f"health/{name}"] = value
+        self.curves.add(done, {k: v for k, v in numbers.items() if v is not None})
 
     def _tell(self, done: int, line: dict[str, Any], *, always: bool = False) -> None:
         if self.progress is not None:
             self.progress(done, self.steps, line)
         elif always or done == self.steps or time.perf_counter() - self.said > 5:
             self.said = time.perf_counter()
-            if "mean_loss" in line:
-                text = (
-                    f"loss {line['mean_loss']:.3f} nats, about {line['bits_per_byte']:.3f} "
-                    f"bits/byte, {line['tokens_per_s']:,.0f} tokens/s"
-                )
-            else:
-                text = f"held-out glance {line['held_out_nats']:.3f} nats"
-            self.say(f"step {done}/{self.steps}: {text}")
+            self.say(f"step {done}/{self.steps}: {_text(line)}")
 
 
-def _finite(value: float) -> bool:
-    return value - value == 0
+def _text(line: Mapping[str, Any]) -> str:
+    """Say a summary, or a glance at held-out rows, in one line."""
+    if "held_out_nats" in line:
+        if line["held_out_nats"] is None:
+            return "held-out glance: the loss is not finite"
+        bits = line["held_out_bits_per_byte"]
+        shown = "" if bits is None else f", about {bits:.3f} bits/byte"
+        return f"held-out glance {line['held_out_nats']:.3f} nats{shown}"
+    if line["mean_loss"] is None:
+        return "no update was finite"
+    bits, mfu = line["bits_per_byte"], line["mfu"]
+    text = f"loss {line['mean_loss']:.3f} nats"
+    text += "" if bits is None else f", {bits:.3f} bits/byte"
+    text += f", {line['tokens_per_s']:,.0f} tokens/s"
+    text += "" if mfu is None else f", {mfu:.1%} MFU"
+    minutes, seconds = divmod(round(line["eta_s"]), 60)
+    return f"{text}, {minutes}:{seconds:02d} to go"
+
+
+def _number(value: float) -> float | None:
+    """Return a number as JSON has it: what is not finite is null."""
+    return float(value) if math.isfinite(value) else None

@@ -1,37 +1,128 @@
 """The training loop: rows, loss, update, ledger, checkpoint; it reads top to bottom.
 
-Everything that shapes the arithmetic (steps, type, threads) is settled once, before the first
-step, and written to `resolved.json`, so that a run that was killed goes on with the same numbers.
-Nothing inside a step waits for the device: losses stay there until a line is due.
+Everything that shapes the arithmetic (steps, type, threads, attention) is settled once, before the
+first step, and written to `resolved.json`, so that a run that was killed goes on with the same
+numbers. Nothing inside a step waits for the device: losses stay there until a line is due.
+
+Losses and gradients are sums; the mean is taken once a step, over all its targets, whatever the
+micro-batches and ranks. So these may change between two starts of a run: the rows of a step stay
+the same, bit for bit, and its loss within rounding.
 """
 
+import contextlib
+import gc
 import json
+import os
 import time
-from collections.abc import Callable
+import timeit
+from collections.abc import Callable, Generator, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from curate.corpus.errors import InputError
 from train import checkpoint
+from train.alarms import Alarm
 from train.config import DEFAULT_MINUTES, TrainConfig
 from train.data import Plan, Reader, Shards, Stream
-from train.evaluate import fit_bigram, glance, measure, summary
+from train.evaluate import fit, glance, measure, summary
 from train.generate import generate
 from train.handoff import hand_off
+from train.initial import initial_weights, parent_of, spec_of
 from train.ledger import Ledger, Progress
 from train.model import Model, ModelSpec
+from train.models.attention import choose
 from train.objectives import Loss, Rows
-from train.optim import adamw, set_rate
+from train.optim import Optimizer, make_optimizer, set_rate
+from train.parallel import Ranks, norm_of, shard, sum_gradients, whole
 from train.runfile import Run, write_json
 
 __all__ = ["train"]
 
+_say = partial(print, flush=True)
+
 
 def train(run: Run, *, progress: Progress | None = None) -> dict[str, Any]:
-    """Train `run`, resuming from its newest whole checkpoint; write and return the result."""
-    config = run.config
+    """Train `run`, resuming from its newest whole checkpoint; write and return the result.
+
+    Of several ranks, only the first one returns it; the others return {} when they are done.
+    """
+    config, folder = run.config, run.folder / "checkpoints"
+    ranks = Ranks.start(config)
+    shards, plans, reader, stream = _open(run, ranks)
+    found = ranks.share(checkpoint.find_latest(folder, _say) if ranks.first else None)
+    settled, model, optimizer = _prepare(run, stream, ranks, found)
+    steps: int = settled["steps"]
+
+    ledger = Ledger(
+        run,
+        shards=shards,
+        plans=plans,
+        spec=model.spec,
+        ranks=ranks,
+        device=ranks.device,
+        steps=steps,
+        progress=progress,
+        objective=model.objective,
+    )
+    start = _resume(found, stream, model, optimizer, ledger)
+    feed = _feed(run, model, stream, ranks, range(start, steps))
+    with contextlib.closing(feed), _no_collection():
+        for step, (batch, waited) in enumerate(feed, start):
+            rate = set_rate(optimizer, config, step, steps) * config.learning_rate
+            norm, bad = _update(model, optimizer, batch, config.grad_clip, ranks, ledger.observe)
+            model.objective.after_step(step)
+            ledger.close_step(step, rate=rate, skipped=bad, grad_norm=norm, waited=waited)
+
+            done = step + 1
+            held = _due(done, config.eval_every, steps) and done < steps and "validation" in plans
+            keep = _due(done, config.checkpoint_every, steps)
+            stop: Alarm | None = None
+            if _due(done, config.log_every, steps) or held or keep:
+                stop = ledger.flush(done)
+                gc.collect()
+            if held:
+                sums = glance(
+                    model,
+                    reader,
+                    plans["validation"],
+                    ranks.device,
+                    config.eval_rows,
+                    num_sources=len(run.sources),
+                )
+                ledger.held_out(done, sums)
+            if keep or stop:
+                tensors = checkpoint.pack(model, optimizer, ledger.state(), ranks)
+                state = {"identity": run.identity, "data": stream.state(done * run.batch_rows)}
+                checkpoint.save(
+                    folder, done, tensors, state, keep=config.keep_checkpoints, ranks=ranks
+                )
+            if stop:
+                raise stop
+    model = _whole(model, ranks)
+    ranks.stop()
+    if not ranks.first:
+        return {}
+    return _finish(run, model, ledger, settled, shards, plans, reader, ranks.device)
+
+
+def _open(run: Run, ranks: Ranks) -> tuple[Shards, dict[str, Plan], Reader, Stream]:
+    """Map what the run reads; refuse what may not be trained on, or not be shared by ranks."""
+    failed, despite = run.checks.get("failed"), run.checks.get("despite")
+    if failed and not despite:
+        raise InputError(
+            f"the corpus of run {run.id} fails its checks ({', '.join(map(str, failed))}), and the "
+            "run names no reason to train despite that; mend the recipe, or resolve the run with "
+            '--despite-checks "the reason"'
+        )
+    if run.batch_rows % ranks.world:
+        raise InputError(
+            f"a step's {run.batch_rows} rows cannot be shared by {ranks.world} ranks; set "
+            "train.batch_rows to a multiple of the number of ranks"
+        )
     shards = Shards(run.shards)
     plans = {k: Plan(v, shards, num_sources=len(run.sources)) for k, v in run.plans.items()}
     for phase in run.phases:
@@ -44,101 +135,140 @@ def train(run: Run, *, progress: Progress | None = None) -> dict[str, Any]:
         vocab_size=run.vocab_size,
         ends=(run.specials["bos"], run.specials["eos"]),
     )
-    stream = Stream(plans, run.phases, reader, seed=run.seed)
-    device = _device(config)
-    settled, model, optimizer = _prepare(run, stream, device)
-    steps: int = settled["steps"]
-
-    ledger = Ledger(run, device, steps, _bytes_per_target(shards, plans, run), progress)
-    start = _resume(run, model, optimizer, ledger)
-    for step in range(start, steps):
-        rows = stream.batch(step, run.batch_rows).to(device)
-        fraction = set_rate(optimizer, config, step, steps)
-        loss = _update(model, optimizer, rows, config.grad_clip)
-        model.objective.after_step(step)
-        ledger.add(rows, loss, fraction * config.learning_rate)
-
-        done = step + 1
-        held = _due(done, config.eval_every, steps) and done < steps and "validation" in plans
-        keep = _due(done, config.checkpoint_every, steps)
-        if _due(done, config.log_every, steps) or held or keep:
-            ledger.flush(done)
-        if held:
-            nats = glance(model, reader, plans["validation"], device, config.eval_rows)
-            ledger.held_out(done, nats)
-        if keep:
-            tensors = checkpoint.pack(model, optimizer, {"per_source": ledger.per_source})
-            state = {
-                "identity": run.identity,
-                "data": stream.state(done * run.batch_rows),
-                "seconds": ledger.seconds,
-            }
-            checkpoint.save(
-                run.folder / "checkpoints", done, tensors, state, keep=config.keep_checkpoints
-            )
-    return _finish(run, model, ledger, settled, shards, plans, reader, device)
+    return shards, plans, reader, Stream(plans, run.phases, reader, seed=run.seed)
 
 
-def _update(model: Model, optimizer: torch.optim.Optimizer, rows: Rows, grad_clip: float) -> Loss:
-    """One step: the sum of losses over the batch, divided once by its number of targets."""
-    loss: Loss = model(rows)
-    (loss.total / loss.count.clamp(min=1)).backward()
+def _feed(
+    run: Run, model: Model, stream: Stream, ranks: Ranks, steps: range
+) -> Generator[tuple[list[Rows], float]]:
+    """Yield this rank's micro-batches of each step, and the seconds waited for them."""
+    return stream.feed(
+        steps,
+        run.batch_rows,
+        ranks,
+        micro_rows=run.config.micro_rows,
+        documents=model.backbone.form == "varlen",
+    )
+
+
+def _update(
+    model: Model,
+    optimizer: Optimizer,
+    batch: list[Rows],
+    grad_clip: float,
+    ranks: Ranks,
+    observe: Callable[[Rows, Loss], None] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """One step: gradients of sums over micro-batches and ranks, divided once by their targets.
+
+    A step whose loss or gradient is not finite changes nothing.
+
+    Returns:
+        The gradient's norm before clipping, and whether it was bad (1.0): scalars on the device.
+    """
+    sums = torch.zeros(2, dtype=torch.float64, device=ranks.device)
+    for rows in batch:
+        loss: Loss = model(rows)
+        loss.total.backward()
+        sums += torch.stack([loss.total.detach().double(), loss.count.double()])
+        if observe is not None:
+            observe(rows, loss)
+    gradients = sum_gradients(model, ranks)
+    total, count = ranks.sum_(sums).unbind()
+    scale = 1 / count.clamp(min=1)
+    norm = norm_of(gradients, ranks) * scale
+    bad = 1 - (norm.isfinite() & total.isfinite()).float()
     if grad_clip:
-        torch.nn.utils.clip_grad_norm_(model.parameters(), grad_clip)
-    optimizer.step()
+        scale = scale * (grad_clip / (norm + 1e-6)).clamp(max=1)
+    torch._foreach_mul_(gradients, scale.float())
+    optimizer.step(bad)
     optimizer.zero_grad(set_to_none=True)
-    return loss
+    return norm, bad
 
 
 def _due(done: int, every: int, steps: int) -> bool:
     return done == steps or (every > 0 and done % every == 0)
 
 
-def _device(config: TrainConfig) -> torch.device:
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise InputError("train.device is 'cuda', but torch sees no CUDA device; use 'auto'")
-    cuda = config.device != "cpu" and torch.cuda.is_available()
-    return torch.device("cuda" if cuda else "cpu")
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Look for garbage only where the caller does: a search may stop a step for half a second."""
+    enabled = gc.isenabled()
+    gc.collect(1)  # the young: what settling the run left; the rest is modules, which stay
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+        if enabled:
+            gc.enable()
 
 
 def _prepare(
-    run: Run, stream: Stream, device: torch.device
-) -> tuple[dict[str, Any], Model, torch.optim.Optimizer]:
-    """Settle what a resumed run must share, and build the model from the seed."""
-    config, file = run.config, run.folder / "resolved.json"
+    run: Run, stream: Stream, ranks: Ranks, found: dict[str, Any] | None
+) -> tuple[dict[str, Any], Model, Optimizer]:
+    """Settle what a resumed run must share, and build the model from the seed or its start."""
+    config, file, device = run.config, run.folder / "resolved.json", ranks.device
+    if config.deterministic and device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read by the first product
+        torch.use_deterministic_algorithms(True)
+    spec = spec_of(run) or ModelSpec.of(
+        config, vocab_size=run.vocab_size, row_tokens=run.row_tokens
+    )
+    settled: dict[str, Any] = ranks.share(_settle(run, spec, file, ranks) if ranks.first else None)
+    if found is not None:
+        _same(run, found["identity"], run.folder / "checkpoints")
+    torch.set_num_threads(max(1, settled["threads"] // ranks.local_world))
+    torch.manual_seed(run.seed)
+    model = Model(spec, dtype=getattr(torch, settled["dtype"]), attention=settled["attention"]).to(
+        device
+    )
+    if model.objective.batch_coupled and (ranks.world > 1 or config.micro_rows):
+        raise InputError(
+            f"the rows of a step of {config.objective} are one another's examples, so they cannot "
+            "be split; leave out train.micro_rows and start one process"
+        )
+    if found is None and run.initial is not None:
+        model.load_state_dict(initial_weights(run))
+        if ranks.first:
+            _say(f"starting from the weights in {run.initial['folder']}")
+    if config.compile == "on" or (config.compile == "auto" and device.type == "cuda"):
+        model.compile_(by_block=ranks.sharded)
+    if ranks.sharded:
+        shard(model, model.backbone.blocks)
+    if "steps" not in settled:
+        settled["steps"] = config.steps or _calibrate(run, model, stream, ranks)
+    if ranks.first:
+        write_json(file, settled)
+    return settled, model, make_optimizer(model, config, device)
+
+
+def _settle(run: Run, spec: ModelSpec, file: Path, ranks: Ranks) -> dict[str, Any]:
+    """Read what was settled at the run's first start, or choose it now; steps come later."""
+    config, device = run.config, ranks.device
     settled: dict[str, Any] = {}
     if file.exists():
         settled = json.loads(file.read_text(encoding="utf-8"))
         _same(run, settled["identity"], file)
-    threads = settled.get("threads") or config.threads or torch.get_num_threads()
-    torch.set_num_threads(threads)
-    dtype = settled.get("dtype") or _dtype(config, device)
-    torch.manual_seed(run.seed)
-    spec = ModelSpec(
-        objective=config.objective,
-        vocab_size=run.vocab_size,
-        depth=config.depth,
-        width=config.model_width,
-        heads=config.model_heads,
-        row_tokens=run.row_tokens,
-    )
-    model = Model(spec, dtype=getattr(torch, dtype)).to(device)
-    if config.compile == "on" or (config.compile == "auto" and device.type == "cuda"):
-        model.backbone.compile()
-    if not settled:
-        settled = {
-            "identity": run.identity,
-            "steps": config.steps or _calibrate(run, model, stream, device),
-            "dtype": dtype,
-            "threads": threads,
-        }
-        write_json(file, settled)
-    return settled, model, adamw(model, config, device)
+    settled.setdefault("identity", run.identity)
+    settled.setdefault("threads", config.threads or torch.get_num_threads() * ranks.local_world)
+    torch.set_num_threads(max(1, settled["threads"] // ranks.local_world))
+    settled.setdefault("dtype", _dtype(config, device))
+    if settled.get("device") != device.type:  # another kind of machine has other kernels
+        dtype = getattr(torch, settled["dtype"])
+        rows = min(run.batch_rows // ranks.world, config.micro_rows or run.batch_rows)
+        settled["device"] = device.type
+        settled["attention"], settled["attention_seconds"] = choose(
+            spec, device, dtype, rows, config.attention
+        )
+    return settled
 
 
 def _same(run: Run, before: dict[str, Any], file: Path) -> None:
     """Refuse to go on with a run whose arithmetic has changed."""
     now = json.loads(json.dumps(run.identity))
+    now["plans"] = {k: v for k, v in now["plans"].items() if k in before["plans"]}  # or appended
     changed = sorted(k for k in {*now, *before} if now.get(k) != before.get(k))
     if changed:
         shown = ", ".join(f"{k}: {before.get(k)!r:.40} -> {now.get(k)!r:.40}" for k in changed)
@@ -157,57 +287,54 @@ def _dtype(config: TrainConfig, device: torch.device) -> str:
     seconds = {}
     for name in ("float32", "bfloat16"):
         a, b = (torch.ones(512, 512, dtype=getattr(torch, name)) for _ in range(2))
-        seconds[name] = min(_seconds(torch.mm, a, b) for _ in range(12))
+        seconds[name] = min(timeit.repeat(partial(torch.mm, a, b), number=1, repeat=12))
     return "bfloat16" if seconds["bfloat16"] < 0.75 * seconds["float32"] else "float32"
 
 
-def _seconds(call: Callable[..., Any], *arguments: Any) -> float:
-    begin = time.perf_counter()
-    call(*arguments)
-    return time.perf_counter() - begin
-
-
-def _calibrate(run: Run, model: Model, stream: Stream, device: torch.device) -> int:
+def _calibrate(run: Run, model: Model, stream: Stream, ranks: Ranks) -> int:
     """Turn minutes into a number of steps: time a few updates, then undo them."""
-    minutes = run.config.max_minutes or DEFAULT_MINUTES
+    config = run.config
+    seconds = 60 * (config.max_minutes or DEFAULT_MINUTES)
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    optimizer = adamw(model, run.config, device)
-    taken = []
-    for step in range(9):
-        begin = time.perf_counter()
-        rows = stream.batch(step, run.batch_rows).to(device)
-        _update(model, optimizer, rows, run.config.grad_clip)
-        if device.type == "cuda":
+    optimizer = make_optimizer(model, config, ranks.device)
+    taken: list[float] = []
+    begin = time.perf_counter()
+    for batch, _ in _feed(run, model, stream, ranks, range(9)):
+        _update(model, optimizer, batch, config.grad_clip, ranks)
+        if ranks.device.type == "cuda":
             torch.cuda.synchronize()
         taken.append(time.perf_counter() - begin)
-        if step >= 4 and sum(taken) > 0.05 * minutes * 60:
+        begin += taken[-1]
+        if ranks.share(len(taken) > 4 and sum(taken) > 0.05 * seconds):
             break
     model.load_state_dict(before)
-    return max(1, int(minutes * 60 / sorted(taken[2:])[len(taken[2:]) // 2]))
+    usual = sorted(taken[2:])[len(taken[2:]) // 2]
+    steps: int = ranks.share(max(1, int(seconds / usual)))
+    return steps
 
 
-def _bytes_per_target(shards: Shards, plans: dict[str, Plan], run: Run) -> float:
-    """Return text bytes per predicted token over the first phase's documents."""
-    documents = plans[run.phases[0].plan].documents()
-    documents = documents[~shards.withdrawn[documents]]
-    targets = int((shards.lengths[documents] - 1).sum())
-    return float(shards.num_bytes[documents].sum()) / max(targets, 1)
-
-
-def _resume(run: Run, model: Model, optimizer: torch.optim.Optimizer, ledger: Ledger) -> int:
-    """Load the newest whole checkpoint, cut the metrics to it, and return its step."""
-    found = checkpoint.load_latest(run.folder / "checkpoints", ledger.say)
+def _resume(
+    found: dict[str, Any] | None, stream: Stream, model: Model, optimizer: Optimizer, ledger: Ledger
+) -> int:
+    """Load the checkpoint that was found, cut the metrics to it, and return its step."""
     start = 0
     if found is not None:
-        tensors, state = found
-        _same(run, state["identity"], run.folder / "checkpoints")
-        extra = checkpoint.unpack(tensors, model, optimizer)
-        ledger.per_source.copy_(extra["per_source"])
-        ledger.seconds = state["seconds"]
-        start = int(state["step"])
+        stream.sample_of(found["data"])  # refuses phases that changed before it
+        ledger.load(checkpoint.unpack(checkpoint.load(found), model, optimizer))
+        start = int(found["step"])
         ledger.say(f"resuming after step {start}")
     ledger.rewind(start)
     return start
+
+
+def _whole(model: Model, ranks: Ranks) -> Model:
+    """Return the model with all of its tensors; every rank must ask."""
+    if not ranks.sharded:
+        return model
+    tensors = {k: whole(v) for k, v in model.state_dict().items()}
+    joined = Model(model.spec, model.backbone.dtype, attention=model.backbone.form)
+    joined.load_state_dict(tensors)
+    return joined.to(ranks.device)
 
 
 def _finish(
@@ -221,46 +348,42 @@ def _finish(
     device: torch.device,
 ) -> dict[str, Any]:
     """Measure on held-out text, hand the model off, draw a sample, write `result.json`."""
-    config = run.config
     held_out: dict[str, Any] | None = None
     if "validation" in plans and plans["validation"].num_rows:
-        bigram = fit_bigram(
-            shards,
-            plans[run.phases[-1].plan],
-            vocab_size=run.vocab_size,
-            max_tokens=config.baseline_max_tokens,
-        )
-        scores = measure(
-            model,
-            reader,
-            plans["validation"],
-            device,
-            bigram=bigram,
-            max_rows=config.eval_max_rows,
-        )
+        baselines = {
+            name: fit(
+                shards,
+                [plans[phase.plan] for phase in run.phases],
+                vocab_size=run.vocab_size,
+                max_tokens=run.config.baseline_max_tokens,
+                order=order,
+            )
+            for name, order in (("bigram", 2), ("unigram", 1))
+        }
+        rows = run.config.eval_max_rows
+        plan = plans["validation"]
+        scores = measure(model, reader, plan, device, baselines=baselines, max_rows=rows)
         held_out = summary(scores, run.sources)
         ledger.say(held_out["text"])
     else:
         ledger.say("held-out: the run has no validation plan; nothing was measured")
-    nats, counts = ledger.per_source.cpu().tolist()
     result: dict[str, Any] = {
         "format": 1,
         "run": run.id,
         "corpus": dict(run.corpus),
+        "initial": parent_of(run),
         "steps": settled["steps"],
         "rows": settled["steps"] * run.batch_rows,
         "parameters": sum(p.numel() for p in model.parameters()),
         "chance_nats": model.objective.chance(),
         "dtype": settled["dtype"],
         "device": device.type,
+        "skipped": ledger.skipped,
         "training_seconds": round(ledger.seconds, 3),
-        "train_sources": {
-            name: {"targets": int(count), "mean_nats": total / count if count else None}
-            for name, total, count in zip(run.sources, nats, counts, strict=True)
-        },
+        "train_sources": ledger.train_sources(),
         "held_out": held_out,
     }
-    keys = ("steps", "rows", "train_sources", "held_out")
+    keys = ("initial", "steps", "rows", "dtype", "train_sources", "held_out")
     folder = hand_off(run, model, {k: result[k] for k in keys})
     result["model"] = str(folder)
     result["sample"] = _sample(run, ledger)

@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
@@ -19,7 +19,7 @@ from train.config import TrainConfig
 from train.order import Phase
 from train.shards import map_table
 
-__all__ = ["Run", "file_sha256", "load_run", "write_json"]
+__all__ = ["Run", "file_sha256", "load_run", "read_json", "write_json"]
 
 #: Settings that may change between two starts of one run: they do not touch the arithmetic.
 FREE_SETTINGS = frozenset(
@@ -31,9 +31,24 @@ FREE_SETTINGS = frozenset(
         "checkpoint_every",
         "keep_checkpoints",
         "baseline_max_tokens",
+        "init_from",  # the digest of its weights is in the identity, as are the plans it merges
+        "replay",
+        "replay_corpus",
         "device",
+        "feedback_every",
+        "alarms",
+        "max_skipped",
+        "chance_margin",
+        "spike_deviations",
+        "spike_steps",
+        "max_starved",
+        # These move the last bits of a loss, never a row: a run may go on with other machines.
+        "micro_rows",
+        "parallel",
     }
 )
+#: Shards of so many bytes in all are compared with their digests whenever a run starts.
+QUICK_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +69,9 @@ class Run:
     seed: int
     phases: Sequence[Phase]
     identity: Mapping[str, Any]
+    token_bytes: Path | None = None
+    initial: Mapping[str, Any] | None = None
+    checks: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def batch_rows(self) -> int:
@@ -62,26 +80,32 @@ class Run:
 
 
 def load_run(
-    path: str | os.PathLike[str], columns: Sequence[str] | None = None, *, verify: bool = False
+    path: str | os.PathLike[str],
+    columns: Sequence[str] | None = None,
+    *,
+    verify: bool | None = False,
 ) -> Run:
     """Read and check a run file; nothing is trained when this raises `InputError`.
 
     Args:
         path: of `run.json`.
         columns: that the shards must have; by default what the run's objective needs.
-        verify: compare the shards' digests too, for which they are read whole.
+        verify: compare the shards' digests too, for which they are read whole; None: if they are
+            small enough for that to take seconds.
     """
     file = Path(path).absolute()
-    raw = _read_json(file)
+    raw = read_json(file)
     if raw.get("format") != 1:
         raise InputError(f"{file}: format is {raw.get('format')!r}; this trainer reads format 1")
     for key, kind in _SHAPE.items():
         if not isinstance(raw.get(key), kind) or (kind is int and isinstance(raw[key], bool)):
             raise InputError(f"{file}: {key!r} is {raw.get(key)!r:.60}; want {kind.__name__}")
     config = TrainConfig.from_mapping(raw["config"])
+    why = ""
     if columns is None:
         from train.objectives import find  # torch
 
+        why = f"; the objective {config.objective!r} needs it: choose another, or tokenize again"
         columns = (*find(config.objective).needs.names, "num_bytes")
     seed = config.seed if config.seed is not None else raw["seed"]
     if raw["row_tokens"] < 2:
@@ -94,14 +118,23 @@ def load_run(
             for p in raw.get("phases") or [{"first_row": 0, "plan": "train", "epoch": 0}]
         ]
         tokenizer = _tokenizer(raw["tokenizer"], file.parent)
-        shards = [_table(entry, file.parent, columns, digest=verify) for entry in raw["shards"]]
+        if verify is None:
+            verify = sum(entry.get("bytes", 0) for entry in raw["shards"]) <= QUICK_BYTES
+        shards = [
+            _table(entry, file.parent, columns, digest=verify, why=why) for entry in raw["shards"]
+        ]
         plans = {
             name: [_table(entry, file.parent, ["spans"], digest=True) for entry in entries]
             for name, entries in raw["plans"].items()
         }
         vocab_size, specials = int(raw["tokenizer"]["vocab_size"]), raw["tokenizer"]["specials"]
+        sizes = raw["tokenizer"].get("num_bytes")  # of each id's text
+        token_bytes = _table(sizes, file.parent, ["num_bytes"], digest=True) if sizes else None
+        if sizes and sizes["rows"] != vocab_size:
+            raise InputError(f"{file}: {sizes['rows']} ids have bytes, of {vocab_size}")
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{file}: an entry is not as expected: {error!r}") from error
+    initial = _initial(raw, file)
     for phase in phases:
         if phase.plan not in plans:
             raise InputError(one_of("plan", phase.plan, sorted(plans)) + f" (phases of {file})")
@@ -130,8 +163,12 @@ def load_run(
             "sources": raw["sources"],
             "row_tokens": raw["row_tokens"],
             "seed": seed,
+            **({"initial": initial["sha256"]} if initial else {}),
             **settings,
         },
+        token_bytes=token_bytes,
+        initial=initial,
+        checks=raw.get("checks") or {},
     )
 
 
@@ -148,7 +185,8 @@ _SHAPE: dict[str, type] = {
 }
 
 
-def _read_json(file: Path) -> dict[str, Any]:
+def read_json(file: Path) -> dict[str, Any]:
+    """Read a JSON object, or raise `InputError`."""
     try:
         raw = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
@@ -158,6 +196,19 @@ def _read_json(file: Path) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise InputError(f"{file} holds a {type(raw).__name__}, not an object")
     return raw
+
+
+def _initial(raw: Mapping[str, Any], file: Path) -> dict[str, Any] | None:
+    """Return where the run starts: {folder, sha256, spec}, or None for random weights."""
+    initial: Any = raw.get("initial")
+    if initial is None:
+        if raw["config"].get("init_from"):
+            raise InputError(f"{file}: init_from is set, 'initial' is missing; resolve it again")
+        return None
+    for name, kind in (("folder", str), ("sha256", str), ("spec", dict)):
+        if not isinstance(initial, dict) or not isinstance(initial.get(name), kind):
+            raise InputError(f"{file}: 'initial' is {initial!r:.60}; it has a {name!r} ({kind})")
+    return dict(initial)
 
 
 def _digest(digests: Sequence[str]) -> str:
@@ -212,7 +263,12 @@ def _check_digest(entry: Mapping[str, Any], path: Path, what: str) -> None:
 
 
 def _table(
-    entry: Mapping[str, Any], base: Path, columns: Sequence[str], *, digest: bool = False
+    entry: Mapping[str, Any],
+    base: Path,
+    columns: Sequence[str],
+    *,
+    digest: bool = False,
+    why: str = "",
 ) -> Path:
     """Check a shard or plan: size, digest (plans; shards if asked), columns, rows."""
     path = _local(entry, base)
@@ -224,7 +280,7 @@ def _table(
         )
     if digest:
         _check_digest(entry, path, "the file")
-    found = map_table(path, columns).num_rows
+    found = map_table(path, columns, why).num_rows
     if found != entry["rows"]:
         raise InputError(f"{path} has {found:,} rows, the run names {entry['rows']:,}")
     return path
@@ -234,7 +290,7 @@ def _tokenizer(entry: Mapping[str, Any], base: Path) -> Path:
     """Check the tokenizer's digest and that its ids are as many as the run says."""
     path = _local(entry, base)
     _check_digest(entry, path, "the tokenizer")
-    content = _read_json(path)
+    content = read_json(path)
     vocabulary = content.get("model", {}).get("vocab", {})
     # A WordLevel or BPE vocabulary is {token: id}; Unigram's is a list, where ids are places.
     ids = vocabulary.values() if isinstance(vocabulary, dict) else range(len(vocabulary))

@@ -19,15 +19,16 @@ Ints = np.ndarray[Any, np.dtype[Any]]
 SPAN_FIELDS = ("shard", "document", "start", "length", "source")
 
 
-def map_table(path: Path, columns: Sequence[str]) -> pa.Table:
-    """Memory-map an Arrow IPC file that has `columns`, or raise `InputError`."""
+def map_table(path: Path, columns: Sequence[str], why: str = "") -> pa.Table:
+    """Memory-map an Arrow IPC file that has `columns`, or raise `InputError`, ending with `why`."""
     try:
         table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
     except (OSError, pa.ArrowInvalid) as error:
         raise InputError(f"{path} is not a readable Arrow IPC file: {error}") from error
     for column in columns:
         if column not in table.column_names:
-            raise InputError(one_of("column", column, table.column_names) + f" (in {path})")
+            known = one_of("column", column, table.column_names)
+            raise InputError(f"{known} (in {path}){why}")
     return table
 
 

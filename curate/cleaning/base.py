@@ -46,6 +46,8 @@ class Step:
             is a mapping with `exempt`, texts of those sources never reach `apply`.
         apply: (texts, canonical setting) -> Change, None where no text changed; nulls stay, the
             input is untouched; row-wise and idempotent, in linear time.
+        sieve: Arrow texts [n] -> bool [n], false where `apply` is sure to change nothing; for a
+            step that can tell from the bytes much faster than by looking for what it changes.
         counted: what a count of this step is, in the plural: `characters`, `matches`, `lines`.
     """
 
@@ -55,6 +57,7 @@ class Step:
     off: Any
     parse: Callable[[Any], Any]
     apply: Callable[[pl.Series, Any], Change | None]
+    sieve: Callable[[Any], np.ndarray] | None = None
     counted: str = field(default="texts")
 
 

@@ -28,6 +28,8 @@ from curate.corpus.errors import InputError, one_of
 
 __all__ = ["Cleaned", "Revision", "clean", "parse_settings", "steps"]
 
+_FEW = 8  # one row in so many, or fewer
+
 
 @dataclass(frozen=True, slots=True)
 class Revision:
@@ -108,7 +110,7 @@ def clean(texts: Any, settings: Mapping[str, Any], sources: Any = None) -> Clean
         InputError: see `parse_settings`.
     """
     values = parse_settings(settings)
-    active = {step: values[name] for name, step in steps().items() if values[name] != step.off}
+    active = {n: values[n] for n, step in steps().items() if values[n] != step.off}
     assert sources is None or len(sources) == len(texts), "one source per text"
     pieces: list[Any] = []
     changed = np.zeros(len(texts), dtype=np.bool_)
@@ -117,8 +119,13 @@ def clean(texts: Any, settings: Mapping[str, Any], sources: Any = None) -> Clean
     for piece in slices(texts):
         series, touched = _series(piece), np.zeros(len(piece), dtype=np.bool_)
         before = series
-        for step, value in active.items():
-            rows = _admitted(value, sources, row, len(piece))
+        for name, value in active.items():
+            step, rows = steps()[name], _admitted(value, sources, row, len(piece))
+            if step.sieve is not None:
+                may = step.sieve(piece) | touched
+                rows = np.flatnonzero(may) if rows is None else rows[may[rows]]
+                if not len(rows):
+                    continue
             change = step.apply(series if rows is None else series.gather(rows), value)
             if change is None:
                 continue
@@ -127,20 +134,37 @@ def clean(texts: Any, settings: Mapping[str, Any], sources: Any = None) -> Clean
             touched[at] = True
             _count(found, step, change, at + row)
         if touched.any():
-            changed[row : row + len(piece)] = touched & series.ne_missing(before).to_numpy()
-            piece = series.to_arrow(compat_level=pl.CompatLevel.oldest())
-        pieces.append(piece)
+            touched &= series.ne_missing(before).to_numpy()
+            changed[row : row + len(piece)] = touched
+        pieces += _replaced(piece, series, np.flatnonzero(touched))
         row += len(piece)
     revisions = tuple(
         Revision(
             step, kind, np.concatenate([r for r, _ in parts]), np.concatenate([c for _, c in parts])
         )
-        for name in (step.name for step in active)
+        for name in active
         for (step, kind), parts in sorted(found.items(), key=lambda item: item[0][1] or "")
         if step == name
     )
+    if not changed.any() and isinstance(texts, pa.Array):
+        return Cleaned(texts, changed, revisions)
     whole = pa.concat_arrays(pieces) if pieces else pa.array([], pa.large_string())
     return Cleaned(whole, changed, revisions)
+
+
+def _replaced(piece: Any, series: pl.Series, rows: np.ndarray) -> list[Any]:
+    """Return a slice as arrays in a row, `rows` of it as a series has them.
+
+    Where these are few, nothing else is copied.
+    """
+    if len(rows) * _FEW > len(piece):
+        return [series.to_arrow(compat_level=pl.CompatLevel.oldest())]
+    revised = series.gather(rows).to_arrow(compat_level=pl.CompatLevel.oldest())
+    parts, start = [], 0
+    for number, row in enumerate(rows.tolist()):
+        parts += [piece.slice(start, row - start), revised.slice(number, 1)]
+        start = row + 1
+    return [*parts, piece.slice(start)]
 
 
 def _count(

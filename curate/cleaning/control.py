@@ -31,7 +31,7 @@ def _parse(value: Any) -> bool:
 def _apply(texts: pl.Series, setting: bool) -> Change | None:
     if not setting:
         return None
-    rows = np.flatnonzero(_may_hold(texts))
+    rows = texts.str.contains(f"{LINE_BREAKS}|{CONTROLS}|{LEADING_MARKS}").arg_true()
     if len(rows) == 0:
         return None
     before = texts.gather(rows)
@@ -45,18 +45,18 @@ def _apply(texts: pl.Series, setting: bool) -> Change | None:
         "leading_marks": bare.str.len_chars() - revised.str.len_chars(),
     }
     return Change(
-        rows=rows,
+        rows=rows.to_numpy().astype(np.int64),
         texts=revised,
         counts={kind: each.to_numpy().astype(np.int64) for kind, each in counts.items()},
     )
 
 
-def _may_hold(texts: pl.Series) -> np.ndarray:
-    """Return bool [n]: the texts that hold what `_apply` looks for."""
-    from curate.kernels.controls import find_controls
+def _sieve(texts: Any) -> np.ndarray:
+    """Return bool [n]: the texts that may hold what `_apply` looks for."""
+    from curate.kernels.controls import find_controls  # numba: half a second
 
     found = np.zeros(len(texts), dtype=np.bool_)
-    find_controls(*text_buffers(texts.to_arrow(compat_level=pl.CompatLevel.oldest())), found)
+    find_controls(*text_buffers(texts), found)
     return found
 
 
@@ -67,5 +67,6 @@ STEP = Step(
     off=False,
     parse=_parse,
     apply=_apply,
+    sieve=_sieve,
     counted="characters",
 )

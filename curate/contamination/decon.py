@@ -185,7 +185,11 @@ def _support(answer_words: int, passage_words: int, num_grams: int) -> float:
 
 
 def decon_matches(
-    method: Decon, questions: Questions, hits: Hits, above: float, words_of: Callable[[int], U64]
+    method: Decon,
+    questions: Questions,
+    hits: Hits,
+    above: float,
+    words_of: Callable[[int], tuple[U64, I64]],
 ) -> Matches:
     """Return the best cluster of each (document, item).
 
@@ -194,7 +198,7 @@ def decon_matches(
         questions: of the items.
         hits: of the questions' n-grams, none of them common.
         above: scores below need not be exact: what cannot reach it has no answer looked for.
-        words_of: document -> its word hashes.
+        words_of: document -> its word hashes, and the byte behind each word.
     """
     runs = Runs(questions.grams, hits)
     edges = runs.split(method.misses + 1, questions.missing)
@@ -204,17 +208,19 @@ def decon_matches(
     owner = np.searchsorted(runs.start, edges[:-1], side="right") - 1
     item, document = runs.item[edges[:-1]], runs.document[edges[:-1]]
     first = runs.word[edges[:-1]]
-    last = runs.word[edges[1:] - 1] + questions.grams.width - 1
+    begin, end = runs.begin[edges[:-1]], runs.end[edges[1:] - 1]
     score = _question_overlaps(questions, runs, cluster, item) * sampled
     support = questions.support[item]
     most = score * (1.0 - support) + support + _ROUNDING
     for one in np.flatnonzero((most >= above) & (score > 0) & ~questions.is_alone[item]).tolist():
         row = int(edges[one + 1]) - 1
         tail = int(questions.tail[runs.pair[row]])  # of the question, behind its last n-gram here
-        score[one], last[one] = _with_support(
-            questions, int(item[one]), float(score[one]), words_of(int(document[one])),
-            int(first[one]), int(last[one]), tail,
-        )  # fmt: skip
+        last = int(runs.word[row]) + questions.grams.width - 1
+        words, ends = words_of(int(document[one]))
+        score[one], reached = _with_support(
+            questions, int(item[one]), float(score[one]), words, int(first[one]), last, tail
+        )
+        end[one] = ends[reached] if reached > last else end[one]
     order = np.lexsort((first, -score, owner))
     best = order[np.r_[True, np.diff(owner[order]) != 0]] if order.size else order
     return Matches(
@@ -222,8 +228,8 @@ def decon_matches(
         item=item[best],
         overlap=score[best],
         pieces=np.arange(best.size + 1),
-        first=first[best],
-        last=last[best],
+        begin=begin[best],
+        end=end[best],
     )
 
 

@@ -1,28 +1,31 @@
-"""The n-grams of many items as a table that texts are looked up in: one look-up per word.
+"""The n-grams of many items as a table that texts are looked up in.
 
-Keys are the different n-grams, numbered by their hash; a hit is (document, word, key), and
-`items_of` says whose n-gram it is. The kernels compare the words of what they find.
+Keys are the different n-grams, numbered by their first place; a hit is (document, word, key) and
+its bytes, and `items_of` says whose n-gram it is. The kernels compare what they find word by word,
+by hash and then, for hits, letter by letter.
 """
 
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from curate.kernels.scratch import Scratch, borrowed_scratch, text_slices
+from curate.kernels.buffers import text_buffers
+from curate.kernels.scratch import Scratch, TextSlice, borrowed_scratch, text_slices
 from curate.kernels.shingles import hash_words
-from curate.kernels.words import ngram_hashes
+from curate.kernels.words import ngram_hashes, normalise_words, word_hashes
 
-__all__ = ["Grams", "Hits", "hashed_words", "ranges"]
+__all__ = ["Grams", "Hashed", "Hits", "Words", "hashed_words", "ranges"]
 
+U8 = npt.NDArray[np.uint8]
 U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
-_SPARE_BITS = 4  # the bitmap has 16 to 32 places per n-gram: 3 to 6 % pass it by chance
+_SPARE_BITS = 4  # a bitmap has 16 to 32 places per n-gram: 3 to 6 % pass it by chance
 _MIN_BITS, _MAX_BITS = 12, 30
 
 
@@ -34,36 +37,105 @@ class Hits:
         document: ordinal of the document.
         word: first word of the n-gram, counted inside the document.
         key: which n-gram.
+        begin, end: its first byte and that behind its last one, counted inside the document.
     """
 
     document: I64
     word: I64
     key: I64
+    begin: I64
+    end: I64
 
     def __len__(self) -> int:
         return int(self.key.size)
 
     def where(self, mask: Bools) -> "Hits":
         """Keep some of the hits."""
-        return Hits(document=self.document[mask], word=self.word[mask], key=self.key[mask])
+        return Hits(**{item.name: getattr(self, item.name)[mask] for item in fields(self)})
 
     @classmethod
     def joined(cls, parts: "list[Hits]") -> "Hits":
         """Put hits of consecutive documents together."""
         none = np.empty(0, dtype=np.int64)
-        document, word, key = (
-            np.concatenate([none, *(getattr(part, name) for part in parts)])
-            for name in ("document", "word", "key")
-        )
-        return cls(document=document, word=word, key=key)
+        names = [item.name for item in fields(cls)]
+        return cls(**{n: np.concatenate([none, *(getattr(p, n) for p in parts)]) for n in names})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Words:
+    """The words of some texts, in hashes and letters.
+
+    Attributes:
+        hashes, offsets: uint64 [num_words], int64 [n + 1].
+        letters, bounds: uint8, int64 [num_words + 1]: how each word is spelled, folded.
+    """
+
+    hashes: U64
+    offsets: I64
+    letters: U8
+    bounds: I64
+
+    @classmethod
+    def of(cls, texts: Any) -> "Words":
+        """Return the words of a large_string array; a null text has none."""
+        hashes, offsets = word_hashes(texts)
+        letters, bounds = text_buffers(normalise_words(texts)[0])
+        return cls(hashes=hashes, offsets=offsets, letters=letters, bounds=bounds)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hashed:
+    """The words of a slice of documents, all of it scratch memory.
+
+    Attributes:
+        part: the slice.
+        words, offsets: uint64 [num_words], int64 [num_texts + 1].
+        scratch: more of it.
+    """
+
+    part: TextSlice
+    words: U64
+    offsets: I64
+    scratch: Scratch
+
+    def hits(
+        self, document: I64, word: I64, key: I64, length: Any, items: Words, head: I64
+    ) -> Hits:
+        """Say where runs of words that have the hashes of others' stand; leave out impostors.
+
+        Args:
+            document, word, key: of the slice, ordered by document.
+            length: words, of each run or of all.
+            items: the others.
+            head: int64 [n], their first word in there.
+        """
+        from curate.kernels import folding, places  # numba: half a second
+
+        part, scratch = self.part, self.scratch
+        is_new = _changes(document)
+        chosen, which = document[is_new], np.cumsum(is_new) - 1
+        starts, stops = part.starts[chosen], part.stops[chosen]
+        folded = scratch.uint8("folded", part.num_bytes * (1 if part.is_ascii else 3))
+        bounds = np.empty(chosen.size + 1, dtype=np.int64)
+        folding.fold_documents(part.data, starts, stops, part.table, True, False, folded, bounds)
+        most = part.longest + 10
+        begin, end = (np.empty(document.size, dtype=np.int64) for _ in range(2))
+        equal = np.empty(document.size, dtype=np.bool_)
+        places.place_words(
+            part.data, starts, stops, part.table, folded, bounds,
+            scratch.int64("edges", most), scratch.int64("places", most), which, word,
+            np.broadcast_to(length, word.shape).copy(), head, items.letters, items.bounds,
+            begin, end, equal,
+        )  # fmt: skip
+        found = Hits(document=document + part.first, word=word, key=key, begin=begin, end=end)
+        return found if equal.all() else found.where(equal)
 
 
 class Grams:
     """The n-grams that stand at some places of the items.
 
     Args:
-        words: uint64 [total], word hashes of all items.
-        offsets: int64 [num_items + 1].
+        words: of all items.
         item: int64 [places].
         at: int64 [places], first word of the n-gram, counted inside the item.
         width: words of an n-gram.
@@ -76,10 +148,10 @@ class Grams:
         key_first: int64 [keys + 1]: the same for the pairs of a key.
     """
 
-    def __init__(self, words: U64, offsets: I64, item: I64, at: I64, width: int) -> None:
+    def __init__(self, words: Words, item: I64, at: I64, width: int) -> None:
         self.width = width
-        self._words = np.require(words, np.uint64, ["C"])
-        hashes, gram_offsets = ngram_hashes(words, offsets, width)
+        self._items, own, offsets = words, words.hashes, words.offsets
+        hashes, gram_offsets = ngram_hashes(own, offsets, width)
         keys = hashes[gram_offsets[item] + at]
         order = np.lexsort((at, item, keys))
         keys, item, at = keys[order], item[order], at[order]
@@ -88,8 +160,10 @@ class Grams:
         head = start[first][np.cumsum(_changes(keys)) - 1]
         same = np.ones(keys.size, dtype=np.bool_)
         for k in range(width if keys.size else 0):  # two n-grams of one hash: the first one stays
-            same &= words[start + k] == words[head + k]
-        keys, self.item, self.at, start = keys[same], item[same], at[same], start[same]
+            same &= own[start + k] == own[head + k]
+        # By place, so that what stands side by side in a text is side by side in memory too.
+        order = np.flatnonzero(same)[np.argsort(head[same], kind="stable")]
+        keys, self.item, self.at, start = keys[order], item[order], at[order], start[order]
         new_key = _changes(keys)
         new_pair = new_key | _changes(self.item)
         first = np.flatnonzero(new_key)
@@ -111,46 +185,49 @@ class Grams:
 
         num_bits = min(max(self.num_keys.bit_length() + _SPARE_BITS, _MIN_BITS), _MAX_BITS)
         shift = np.uint64(64 - num_bits)
-        bits = np.zeros((1 << num_bits) // 64, dtype=np.uint64)
+        runs, bits = np.zeros((2, (1 << num_bits) // 64), dtype=np.uint64)
         slots = np.full(1 << (self.num_keys.bit_length() + 1), -1, dtype=np.int32)
-        grams.fill_table(self._keys, self._heads, self._words, self.width, bits, shift, slots)
-        return bits, shift, slots, self._keys, self._heads, self._words
+        own = self._items.hashes
+        grams.fill_table(self._keys, self._heads, own, self.width, runs, bits, shift, slots)
+        return runs, bits, shift, slots, self._keys, self._heads, own
 
-    def find(self, words: U64, offsets: I64, scratch: Scratch) -> Hits:
-        """Find the n-grams in some documents.
+    def find(self, texts: Hashed) -> Hits:
+        """Find the n-grams in some documents."""
+        document, word, key = self.look_up(texts)
+        if not key.size:
+            return Hits.joined([])
+        return texts.hits(document, word, key, self.width, self._items, self._heads[key])
 
-        Args:
-            words: uint64, the documents' word hashes.
-            offsets: int64 [num_documents + 1].
-            scratch: memory to use.
-        """
+    def look_up(self, texts: Hashed) -> tuple[I64, I64, I64]:
+        """Return document, word and key of what has the hashes of an n-gram, see `Hits`."""
         from curate.kernels import grams
 
+        offsets, scratch = texts.offsets, texts.scratch
         if not self.num_keys:
-            return Hits.joined([])
+            return (np.empty(0, dtype=np.int64),) * 3
         place = scratch.int64("gram places", int(offsets[-1]))
         key = scratch.int64("gram keys", int(offsets[-1]))
-        block = scratch.uint64("gram block", 2 * grams.BLOCK)
-        bits, shift, slots, keys, heads, own = self._table
+        block = scratch.int64("gram block", grams.BLOCK)
+        runs, bits, shift, slots, keys, heads, own = self._table
         count = grams.find_grams(
-            words, offsets, self.width, bits, shift, slots, keys, heads, own, block, place, key
-        )
+            texts.words, offsets, self.width, runs, bits, shift, slots, keys, heads, own, block,
+            place, key,
+        )  # fmt: skip
         document = np.searchsorted(offsets, place[:count], side="right") - 1
-        return Hits(
-            document=document, word=place[:count] - offsets[document], key=key[:count].copy()
-        )
+        return document, place[:count] - offsets[document], key[:count].copy()
 
     def items_of(self, keys: I64) -> tuple[I64, I64]:
         """Return (position in `keys`, pair) of every item that has a key."""
         return ranges(self.key_first[keys], self.key_first[keys + 1])
 
 
-def hashed_words(texts: Any) -> Iterator[tuple[int, U64, I64, Scratch]]:
-    """Yield (first document, word hashes, offsets, scratch) of slices; all of it is scratch."""
+def hashed_words(texts: Any) -> Iterator[Hashed]:
+    """Yield the words of slices of a large_string array, each until the next is asked for."""
     with borrowed_scratch() as scratch:
         for part in text_slices(texts):
             offsets = scratch.int64("offsets", part.num_texts + 1)
-            yield part.first, hash_words(part, 0, False, scratch, offsets), offsets, scratch
+            words = hash_words(part, 0, False, scratch, offsets)
+            yield Hashed(part=part, words=words, offsets=offsets, scratch=scratch)
 
 
 def ranges(start: I64, stop: I64) -> tuple[I64, I64]:

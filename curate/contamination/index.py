@@ -7,8 +7,8 @@ because its template has eaten them, is matched whole: all its words in a row. W
 cover is counted, not hidden.
 
 Texts are compared by their folded words (`curate.kernels.words`), found by hash and compared word
-by word. Word hashes of 64 bits are a bijection for words of up to 8 bytes; in a document that
-matches, longer words are compared letter by letter too, so no collision counts.
+by word. Word hashes of 64 bits are a bijection for words of up to 8 bytes; longer words are
+compared letter by letter too, so no collision counts.
 
 >>> import polars as pl, pyarrow as pa
 >>> question = "How many eggs does the old grey hen of my neighbour lay in a week of rain?"
@@ -33,7 +33,7 @@ import pyarrow.compute as pc
 
 from curate.contamination.building import PARTS, SCHEMA, index_table
 from curate.contamination.decon import Part, Questions, decon_matches
-from curate.contamination.grams import Grams, Hits, hashed_words
+from curate.contamination.grams import Grams, Hits, Words, hashed_words
 from curate.contamination.guards import Guards
 from curate.contamination.matching import (
     Matches,
@@ -56,9 +56,10 @@ from curate.contamination.methods import (
     strictness,
 )
 from curate.contamination.rows import MATCHES, match_rows
+from curate.contamination.spans import word_spans
 from curate.corpus.errors import InputError, IntegrityError
 from curate.corpus.schema import check_format
-from curate.kernels.words import normalise_words, word_hashes
+from curate.kernels.words import word_hashes
 
 __all__ = ["BenchmarkIndex", "Guards"]
 
@@ -74,11 +75,11 @@ class BenchmarkIndex:
         self.methods, self.guards = tuple(methods), guards
         self._table = table
         self._num_items = table.num_rows
-        self._words, self._offsets = self._hashed("text")
+        self._words = Words.of(table["text"].combine_chunks())
         self._grams = {method.name: self._grams_of(method) for method in self.methods}
         whole = np.flatnonzero(table["whole"].to_numpy())
         first = np.zeros(whole.size, dtype=np.int64)
-        self._anchors = Grams(self._words, self._offsets, whole, first, guards.min_words)
+        self._anchors = Grams(self._words, whole, first, guards.min_words)
 
     @property
     def words(self) -> int:
@@ -206,22 +207,16 @@ class BenchmarkIndex:
             texts: large_string array [n]; null is an empty text.
         """
         found: dict[str, list[Hits]] = {name: [] for name in (*self._grams, WHOLE)}
-        for first, words, offsets, scratch in hashed_words(texts):
+        for part in hashed_words(texts):
             for name, grams in self._grams.items():
-                hits = grams.find(words, offsets, scratch)
-                found[name].append(_moved(hits, first))
-            anchors = self._anchors.find(words, offsets, scratch)
-            if len(anchors):
-                stand = whole_items(
-                    self._anchors, anchors, words, offsets, self._words, self._offsets
-                )
-                found[WHOLE].append(_moved(stand, first))
+                found[name].append(grams.find(part))
+            found[WHOLE].append(whole_items(self._anchors, part, self._words))
         return {name: Hits.joined(parts) for name, parts in found.items()}
 
     def score(
         self,
         found: Mapping[str, Hits],
-        fetch: Callable[[Any], Any],
+        fetch: Callable[[int], str],
         *,
         common: Mapping[str, Any] = _NO_KEYS,
         record_above: Mapping[str, float] | float = FLOORS,
@@ -230,19 +225,18 @@ class BenchmarkIndex:
 
         Args:
             found: hits of some documents.
-            fetch: ordinals of documents (int64, sorted) -> their texts, for the few that match.
+            fetch: ordinal of a document -> its text; only `decon` looks at any, for answers.
             common: kind of evidence -> keys that are none, being in too many documents.
             record_above: least overlap that makes a row, for all methods or for each.
         """
         floors = _floors(record_above, [*self._grams, WHOLE])
-        known = _Texts(fetch)
-        matches = self._all_matches(found, common, floors, known)
-        rows = np.concatenate([np.empty(0, np.int64), *(m.document for m in matches.values())])
-        false = self._impostors(np.unique(rows), known)
-        if false:
-            honest = {name: self._honest(name, hits, false) for name, hits in found.items()}
-            matches = self._all_matches(honest, common, floors, known)
-        return match_rows(matches, self._table, self._strictness, known.texts)
+        words_of = functools.lru_cache(maxsize=1)(lambda document: _words_of(fetch(document)))
+        matches = {
+            name: self._matches(name, hits, common, floors[name], words_of)
+            for name, hits in found.items()
+            if len(hits)
+        }
+        return match_rows(matches, self._table, self._strictness)
 
     def match(
         self,
@@ -271,7 +265,7 @@ class BenchmarkIndex:
             part = texts.slice(start, stop - start)
             scored = self.score(
                 self.find(part),
-                lambda rows, part=part: part.take(pa.array(rows)),  # type: ignore[misc]
+                lambda document, part=part: part[document].as_py(),  # type: ignore[misc]
                 common=common,
                 record_above=record_above,
             )
@@ -283,21 +277,18 @@ class BenchmarkIndex:
         sizes = pc.list_value_length(lists).to_numpy(zero_copy_only=False)
         item = np.repeat(np.arange(self._num_items), sizes.astype(np.int64))
         at = lists.flatten().to_numpy(zero_copy_only=False).astype(np.int64)
-        words, offsets = self._questions if isinstance(method, Decon) else self._all_words
-        return Grams(words, offsets, item, at, method.words)
+        words = self._questions if isinstance(method, Decon) else self._words
+        return Grams(words, item, at, method.words)
 
     def _hashed(self, column: str) -> tuple[Any, Any]:
         return word_hashes(self._table[column].combine_chunks())
 
-    @property
-    def _all_words(self) -> tuple[Any, Any]:
-        return self._words, self._offsets
-
     @functools.cached_property
-    def _questions(self) -> tuple[Any, Any]:
-        if self._table["question"].null_count == self._num_items:
-            return self._all_words
-        return word_hashes(pc.coalesce(self._table["question"], self._table["text"]))
+    def _questions(self) -> Words:
+        questions = self._table["question"]
+        if questions.null_count == self._num_items:
+            return self._words
+        return Words.of(pc.coalesce(questions, self._table["text"]).combine_chunks())
 
     @functools.cached_property
     def _support(self) -> tuple[Part, Part]:
@@ -306,7 +297,7 @@ class BenchmarkIndex:
     @functools.cached_property
     def _decon_words(self) -> Any:
         answers, passages = self._support
-        lengths = np.diff(self._questions[1])
+        lengths = np.diff(self._questions.offsets)
         return lengths + np.diff(answers.offsets) + np.diff(passages.offsets)
 
     def _strictness(self, name: str, items: Any) -> Any:
@@ -314,7 +305,7 @@ class BenchmarkIndex:
         if isinstance(method, Decon):
             return strictness(method.perfect, method.relaxed, self._decon_words[items])
         if isinstance(method, Llama3):
-            lengths = np.diff(self._offsets)[items]
+            lengths = np.diff(self._words.offsets)[items]
             return strictness(method.perfect, method.relaxed, lengths)
         return np.zeros(len(items))
 
@@ -332,103 +323,47 @@ class BenchmarkIndex:
             grams, mask = self._grams[name], self._mask(name, common)
             method = next(m for m in self.methods if m.name == name)
             if isinstance(method, Decon):
-                lengths = np.diff(self._questions[1])
+                lengths = np.diff(self._questions.offsets)
                 sizes: Any = Questions(grams, mask, lengths, *self._support)
             elif isinstance(method, Llama3):
                 sizes = cover_sizes(grams, mask, self._num_items)
             else:
-                own = question_words(self._words, self._offsets, *self._hashed("question"))
+                words = self._words
+                own = question_words(words.hashes, words.offsets, *self._hashed("question"))
                 sizes = share_sizes(grams, mask, own)
             entry = kept[name] = (keys, mask, sizes)
         return entry[1:]
 
-    def _all_matches(
-        self,
-        found: Mapping[str, Hits],
-        common: Mapping[str, Any],
-        floors: Mapping[str, float],
-        known: "_Texts",
-    ) -> dict[str, Matches]:
-        return {
-            name: self._matches(name, hits, common, floors[name], known)
-            for name, hits in found.items()
-            if len(hits)
-        }
-
     def _matches(
-        self, name: str, hits: Hits, common: Mapping[str, Any], floor: float, known: "_Texts"
+        self,
+        name: str,
+        hits: Hits,
+        common: Mapping[str, Any],
+        floor: float,
+        words_of: Callable[[int], tuple[Any, Any]],
     ) -> Matches:
         if name == WHOLE:
             rare = ~np.isin(hits.key, np.asarray(common.get(name, ()), dtype=np.int64))
-            return whole_matches(hits.where(rare), np.diff(self._offsets))
+            return whole_matches(hits.where(rare))
         mask, sizes = self._sizes(name, common)
         hits = hits.where(~mask[hits.key])
         method = next(m for m in self.methods if m.name == name)
         if isinstance(method, Decon):
-            found = decon_matches(method, sizes, hits, floor, known.words)
+            found = decon_matches(method, sizes, hits, floor, words_of)
             return found.where((found.overlap >= floor) & (found.overlap > 0))
         matches = cover_matches if isinstance(method, Llama3) else share_matches
         found = matches(self._grams[name], hits, sizes)
         return found.where(found.overlap >= floor)
 
-    @functools.cached_property
-    def _vocabulary(self) -> tuple[Any, Any]:
-        """The items' words: their hashes, sorted, and how they are spelled."""
-        hashes, first = np.unique(self._words, return_index=True)
-        spelled, _ = normalise_words(self._table["text"].combine_chunks())
-        return hashes, spelled.take(pa.array(first))
 
-    def _impostors(self, rows: Any, known: "_Texts") -> dict[int, Any]:
-        """Return document -> places of words that have an item's hash but not its letters."""
-        if not len(rows):
-            return {}
-        hashes, offsets = word_hashes(known.texts(rows))
-        spelled, _ = normalise_words(known.texts(rows))
-        vocabulary, words = self._vocabulary
-        rank = np.minimum(np.searchsorted(vocabulary, hashes), len(vocabulary) - 1)
-        like = np.flatnonzero(vocabulary[rank] == hashes)
-        differ = pc.not_equal(spelled.take(pa.array(like)), words.take(pa.array(rank[like])))
-        places = like[differ.to_numpy(zero_copy_only=False)]
-        document = np.searchsorted(offsets, places, side="right") - 1
-        return {
-            int(rows[one]): places[document == one] - offsets[one]
-            for one in np.unique(document).tolist()
-        }
-
-    def _honest(self, name: str, hits: Hits, false: Mapping[int, Any]) -> Hits:
-        """Leave out hits that have an impostor among their words."""
-        lengths = np.diff(self._offsets)
-        width = lengths[hits.key] if name == WHOLE else self._grams[name].width
-        keep = np.ones(len(hits), dtype=bool)
-        for document, places in false.items():
-            here = hits.document == document
-            inside = np.searchsorted(places, hits.word + width) > np.searchsorted(places, hits.word)
-            keep &= ~(here & inside)
-        return hits.where(keep)
-
-
-class _Texts:
-    """The texts of the documents that match, fetched once, and their words."""
-
-    def __init__(self, fetch: Callable[[Any], Any]) -> None:
-        self._fetch = functools.lru_cache(maxsize=1)(lambda rows: fetch(np.array(rows)))
-        self._one = functools.lru_cache(maxsize=1)(lambda row: word_hashes(fetch(np.array([row]))))
-
-    def texts(self, rows: Any) -> Any:
-        """Return the texts of some documents."""
-        return self._fetch(tuple(rows.tolist()))
-
-    def words(self, row: int) -> Any:
-        """Return the word hashes of one document."""
-        return self._one(row)[0]
+def _words_of(text: str) -> tuple[Any, Any]:
+    """Return the word hashes of a text, and the byte behind each word."""
+    hashes, _ = word_hashes(pa.array([text], pa.large_string()))
+    return hashes, word_spans(text)[1]
 
 
 def _floors(above: Mapping[str, float] | float, names: Sequence[str]) -> dict[str, float]:
     return {n: above.get(n, 0.0) if isinstance(above, Mapping) else above for n in names}
-
-
-def _moved(hits: Hits, by: int) -> Hits:
-    return Hits(document=hits.document + by, word=hits.word, key=hits.key)
 
 
 def _slices(texts: Any) -> Iterator[tuple[int, int]]:

@@ -5,13 +5,12 @@ A match has pieces: stretches of the document between whose matched words less t
 missing. What is counted are integers; ratios come last.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from curate.contamination.grams import Grams, Hits, ranges
+from curate.contamination.grams import Grams, Hashed, Hits, Words, ranges
 
 __all__ = [
     "Matches",
@@ -40,16 +39,16 @@ class Matches:
     Attributes:
         document, item: int64 [n].
         overlap: float64 [n], 0 to 1.
-        pieces: int64 [n + 1]: the pieces of match i are first[pieces[i] : pieces[i + 1]] ...
-        first, last: int64 [pieces]: first and last word, counted inside the document.
+        pieces: int64 [n + 1]: the pieces of match i are begin[pieces[i] : pieces[i + 1]] ...
+        begin, end: int64 [pieces]: first byte and that behind the last, inside the document.
     """
 
     document: I64
     item: I64
     overlap: F64
     pieces: I64
-    first: I64
-    last: I64
+    begin: I64
+    end: I64
 
     def where(self, mask: Bools) -> "Matches":
         """Keep some of the matches."""
@@ -61,8 +60,8 @@ class Matches:
             item=self.item[rows],
             overlap=self.overlap[rows],
             pieces=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
-            first=self.first[kept],
-            last=self.last[kept],
+            begin=self.begin[kept],
+            end=self.end[kept],
         )
 
 
@@ -70,7 +69,8 @@ class Runs:
     """Hits as runs of rows, one for each (document, item), ordered by (document, item, word).
 
     Attributes:
-        document, item, word, pair: int64 [rows]; `pair` is the (n-gram, item) of `Grams`.
+        document, item, word, begin, end, pair: int64 [rows]; `pair` is the (n-gram, item) of
+            `Grams`, the others are those of `Hits`.
         start: int64 [runs + 1].
     """
 
@@ -79,6 +79,7 @@ class Runs:
         document, word, item = hits.document[which], hits.word[which], grams.pair_item[pair]
         order = np.lexsort((word, item, document))
         self.document, self.item, self.word = document[order], item[order], word[order]
+        self.begin, self.end = hits.begin[which[order]], hits.end[which[order]]
         self.pair = pair[order]
         new = np.ones(order.size, dtype=np.bool_)
         new[1:] = np.diff(self.document) != 0
@@ -131,8 +132,8 @@ class Runs:
             item=self.items,
             overlap=overlap,
             pieces=np.searchsorted(edges, self.start).astype(np.int64),
-            first=self.word[edges[:-1]],
-            last=self.word[edges[1:] - 1] + width - 1,
+            begin=self.begin[edges[:-1]],
+            end=self.end[edges[1:] - 1],
         )
 
 
@@ -215,10 +216,10 @@ def _covered(owner: I64, at: I64, width: int, num_owners: int) -> I64:
     return np.bincount(owner, weights=added, minlength=num_owners).astype(np.int64)
 
 
-def whole_matches(hits: Hits, lengths: I64) -> Matches:
+def whole_matches(hits: Hits) -> Matches:
     """Make matches of the places where all words of an item stand; a hit's key is the item."""
     order = np.lexsort((hits.word, hits.key, hits.document))
-    document, item, word = hits.document[order], hits.key[order], hits.word[order]
+    document, item = hits.document[order], hits.key[order]
     new = np.ones(order.size, dtype=np.bool_)
     new[1:] = (np.diff(document) != 0) | (np.diff(item) != 0)
     start = np.flatnonzero(new)
@@ -227,44 +228,51 @@ def whole_matches(hits: Hits, lengths: I64) -> Matches:
         item=item[start],
         overlap=np.ones(start.size),
         pieces=np.append(start, order.size).astype(np.int64),
-        first=word,
-        last=word + lengths[item] - 1,
+        begin=hits.begin[order],
+        end=hits.end[order],
     )
 
 
-def whole_items(
-    grams: Grams, hits: Hits, words: U64, offsets: I64, items: U64, item_offsets: I64
-) -> Hits:
-    """Keep the hits of items' first words behind which all the others stand; key: the item.
+def whole_items(grams: Grams, texts: Hashed, items: Words) -> Hits:
+    """Find the places where all words of an item stand in some documents; a hit's key is the item.
 
     Args:
         grams: the first words of the items.
-        hits: in some documents.
-        words, offsets: the documents' word hashes.
-        items, item_offsets: the items' word hashes.
+        texts: the documents.
+        items: all their words.
     """
-    which, pair = grams.items_of(hits.key)
-    document, word, item = hits.document[which], hits.word[which], grams.pair_item[pair]
-    start, length = offsets[document] + word, np.diff(item_offsets)[item]
-    alive = np.flatnonzero(start + length <= offsets[document + 1])
+    document, word, key = grams.look_up(texts)
+    which, pair = grams.items_of(key)
+    document, word, item = document[which], word[which], grams.pair_item[pair]
+    start, length = texts.offsets[document] + word, np.diff(items.offsets)[item]
+    alive = np.flatnonzero(start + length <= texts.offsets[document + 1])
     for k in range(grams.width, int(length[alive].max(initial=0))):
         reached = k < length[alive]
-        mine = words[np.minimum(start[alive] + k, offsets[-1] - 1)]
-        place = np.minimum(item_offsets[item[alive]] + k, len(items) - 1)
-        alive = alive[~reached | (mine == items[place])]
-    return Hits(document=document[alive], word=word[alive], key=item[alive])
+        mine = texts.words[np.minimum(start[alive] + k, texts.offsets[-1] - 1)]
+        place = np.minimum(items.offsets[item[alive]] + k, len(items.hashes) - 1)
+        alive = alive[~reached | (mine == items.hashes[place])]
+    if not alive.size:
+        return Hits.joined([])
+    item = item[alive]
+    head = items.offsets[item]
+    return texts.hits(document[alive], word[alive], item, length[alive], items, head)
 
 
-def merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return (start, stop) without overlaps, in order.
+def merged(owners: I64, begin: I64, end: I64) -> tuple[I64, I64, I64]:
+    """Return offsets, begin and end of the pieces of each owner, in order and without overlaps.
 
-    >>> merged([(5, 9), (0, 3), (2, 4), (9, 10)])
-    [(0, 4), (5, 10)]
+    >>> spans = np.array([5, 0, 2, 9, 3]), np.array([9, 3, 4, 10, 4])
+    >>> [found.tolist() for found in merged(np.array([0, 4, 5]), *spans)]
+    [[0, 2, 3], [0, 5, 3], [4, 10, 4]]
     """
-    found: list[tuple[int, int]] = []
-    for start, stop in sorted(spans):
-        if found and start <= found[-1][1]:
-            found[-1] = (found[-1][0], max(stop, found[-1][1]))
-        else:
-            found.append((start, stop))
-    return found
+    owner = np.repeat(np.arange(owners.size - 1), np.diff(owners))
+    order = np.lexsort((begin, owner))
+    owner, begin, end = owner[order], begin[order], end[order]
+    room = int(end.max(initial=0)) + 2  # each owner's places behind those of the one before
+    reach = np.maximum.accumulate(end + owner * room)
+    new = np.ones(owner.size, dtype=np.bool_)
+    new[1:] = begin[1:] + owner[1:] * room > reach[:-1]
+    first = np.flatnonzero(new)
+    last = np.append(first[1:], owner.size)[: first.size] - 1
+    bounds = np.searchsorted(owner[first], np.arange(owners.size)).astype(np.int64)
+    return bounds, begin[first], reach[last] - owner[last] * room

@@ -3,12 +3,10 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
 import polars as pl
 import pyarrow as pa
 
 from curate.contamination.matching import Matches, merged
-from curate.contamination.spans import word_spans
 
 __all__ = ["MATCHES", "match_rows"]
 
@@ -27,10 +25,7 @@ MATCHES = {
 
 
 def match_rows(
-    matches: Mapping[str, Matches],
-    index: Any,
-    strictness: Callable[[str, Any], Any],
-    texts_of: Callable[[Any], Any],
+    matches: Mapping[str, Matches], index: Any, strictness: Callable[[str, Any], Any]
 ) -> pl.DataFrame:
     """Return one row per document, item and method, with byte spans.
 
@@ -38,17 +33,14 @@ def match_rows(
         matches: by kind of evidence.
         index: table of the items, benchmark and item.
         strictness: (kind, items) -> how far they have to be above the threshold.
-        texts_of: sorted ordinals of documents -> their texts.
     """
     frames = [pl.DataFrame(schema=MATCHES)]
-    documents = np.concatenate([np.empty(0, np.int64), *(m.document for m in matches.values())])
-    rows = np.unique(documents)
-    spans = _Spans(rows, texts_of(rows)) if rows.size else None
     for name, found in matches.items():
         if not found.document.size:
             continue
-        assert spans is not None
-        starts, lengths, pieces = spans.of(found)
+        bounds, begin, end = merged(found.pieces, found.begin, found.end)
+        first = begin[bounds[:-1]]
+        spans = pa.StructArray.from_arrays([begin, end - begin], ["start", "length"])
         names = index.select(["benchmark", "item"]).take(pa.array(found.item))
         columns = {
             "document": found.document,
@@ -57,37 +49,9 @@ def match_rows(
             "method": [name] * found.document.size,
             "overlap": found.overlap,
             "strictness": strictness(name, found.item),
-            "span_start": starts,
-            "span_length": lengths,
-            "spans": pl.Series(pieces, dtype=pl.List(_SPAN)),
+            "span_start": first,
+            "span_length": end[bounds[1:] - 1] - first,
+            "spans": pl.from_arrow(pa.LargeListArray.from_arrays(bounds, spans)),
         }
         frames.append(pl.DataFrame(columns, schema=MATCHES))
     return pl.concat(frames).sort("document", "benchmark", "item", "method")
-
-
-class _Spans:
-    """Bytes of words, for the documents that match."""
-
-    def __init__(self, rows: Any, texts: Any) -> None:
-        self._rows, self._texts = rows, texts
-
-    def of(self, found: Matches) -> tuple[Any, Any, list[list[dict[str, int]]]]:
-        """Return span_start, span_length and spans of each match, which are by document."""
-        number = found.document.size
-        starts, lengths = np.zeros(number, np.int64), np.zeros(number, np.int64)
-        pieces: list[list[dict[str, int]]] = []
-        begins = ends = np.empty(0, np.int64)
-        last = -1
-        for one in range(number):
-            document = int(found.document[one])
-            if document != last:
-                at = int(np.searchsorted(self._rows, document))
-                begins, ends = word_spans(self._texts[at].as_py())
-                last = document
-            mine = slice(int(found.pieces[one]), int(found.pieces[one + 1]))
-            low, high = begins[found.first[mine]].tolist(), ends[found.last[mine]].tolist()
-            together = merged(zip(low, high, strict=True))
-            starts[one] = together[0][0]
-            lengths[one] = together[-1][1] - together[0][0]
-            pieces.append([{"start": a, "length": b - a} for a, b in together])
-        return starts, lengths, pieces

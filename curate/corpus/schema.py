@@ -168,6 +168,20 @@ SCHEMAS: dict[str, Any] = {
         ]
     ),
     "plan": pa.schema([_required("spans", pa.list_(SPAN))]),
+    "feedback": pa.schema(  # one row per step and document; written by the trainer, beside a run
+        [
+            _required("run", pa.string()),
+            _required("corpus", pa.string()),  # NAME@VERSION
+            _required("mixture", pa.string()),  # first 16 digits of the digest of the run's plans
+            _required("step", pa.int32()),  # from 1
+            _required("source", pa.string()),
+            _required("doc_id", _ID),
+            _required("tokens", pa.int32()),  # targets whose loss was counted
+            _required("bytes", pa.int32()),  # of text of those targets
+            _required("loss_sum", pa.float64()),  # nats
+            _required("times_seen", pa.int32()),  # rows that held the document, up to this step
+        ]
+    ),
 }
 
 

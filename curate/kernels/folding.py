@@ -12,7 +12,7 @@ from curate.kernels.compiled import compiled, part_of_kernels
 from curate.kernels.simd import copy_64, equal_64, fold_ascii_64, store_32, trailing_zeros
 from curate.kernels.utf8 import character_at, character_width
 
-__all__ = ["SLACK", "fold_document", "fold_documents"]
+__all__ = ["SLACK", "fold_document", "fold_documents", "fold_entry"]
 
 U8 = npt.NDArray[np.uint8]
 U64 = npt.NDArray[np.uint64]
@@ -62,7 +62,7 @@ def fold_document(
                 i += 2
         elif (data[i] & 0xF0) == 0xE0 and i + 3 <= stop:
             while i + 3 <= stop and (data[i] & 0xF0) == 0xE0:
-                entry = _entry(character_at(data, i, 3), table)
+                entry = fold_entry(character_at(data, i, 3), table)
                 if entry >> _FLAGS_SHIFT:
                     place = _write_special(entry, alone, zero, out, begin, place)
                 else:
@@ -71,7 +71,7 @@ def fold_document(
                 i += 3
         else:
             width = character_width(data, i, stop)
-            entry = _entry(character_at(data, i, width), table) if width else _SEPARATOR
+            entry = fold_entry(character_at(data, i, width), table) if width else _SEPARATOR
             place = _write_special(entry, alone, zero, out, begin, place)
             i = i + width if width else stop
     return _join_zeros(out, begin, place) if zero else place
@@ -90,7 +90,7 @@ def fold_documents(
 
 
 @part_of_kernels
-def _entry(code: int, table: U64) -> np.uint64:
+def fold_entry(code: int, table: U64) -> np.uint64:
     """Return the table's entry of a character; that of a Hangul syllable brings its number."""
     if code >= _LOW_PLANES:
         code -= _PLANE_14 - _LOW_PLANES

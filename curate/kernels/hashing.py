@@ -11,7 +11,7 @@ from curate.kernels.compiled import compiled, part_of_kernels
 from curate.kernels.folding import fold_document
 from curate.kernels.simd import count_ones, load_64, nonzero_64, trailing_zeros
 
-__all__ = ["hash_characters", "hash_ngrams", "hash_words"]
+__all__ = ["find_words", "hash_characters", "hash_ngrams", "hash_words"]
 
 U8 = npt.NDArray[np.uint8]
 U64 = npt.NDArray[np.uint64]
@@ -39,7 +39,7 @@ def hash_words(
     offsets[0] = 0
     for i in range(starts.size):
         end = fold_document(data, starts[i], stops[i], table, True, zero, folded, 0)
-        num_words = _find_words(folded, end, edges)
+        num_words = find_words(folded, 0, end, edges)
         if width == 0:
             _hash_found(folded, edges, num_words, longer, out, place)
             place += num_words
@@ -86,15 +86,15 @@ def _fmix64(h: np.uint64) -> np.uint64:
 
 
 @part_of_kernels
-def _find_words(folded: U8, end: int, edges: I64) -> int:
-    """Write start and stop of each run of non-zero bytes in `folded[:end]`; return their number.
+def find_words(folded: U8, begin: int, end: int, edges: I64) -> int:
+    """Write where each run of non-zero bytes in `folded[begin:end]` starts and stops, and count.
 
     Eight edges are written at a time, so that the number of words in 64 bytes, which nobody can
     predict, decides less often where to go next; up to seven of them mean nothing.
     """
     count = 0
     carry = np.uint64(0)
-    for base in range(0, end, 64):
+    for base in range(begin, end, 64):
         inside = nonzero_64(folded, base)
         if end - base < 64:
             inside &= (_ONE << np.uint64(end - base)) - _ONE

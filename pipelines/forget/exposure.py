@@ -17,33 +17,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.ipc
 
-from curate.corpus.errors import InputError
 from curate.corpus.order import samples_of
 from pipelines.forget.finding import span_rows
-from pipelines.store import Store
 from train.config import TrainConfig
 
-__all__ = ["exposures", "runs_in"]
+__all__ = ["exposures"]
 
 _MAX_STEPS = 1000  # listed of one run; `num_steps` counts all
-
-
-def runs_in(store: Store, folders: Sequence[str | Path] = ()) -> list[Path]:
-    """Return the `run.json` files of a local store and of more folders of runs.
-
-    Raises:
-        InputError: a folder that is none, or holds no run.
-    """
-    found: list[Path] = []
-    if store.storage.is_local:
-        found += sorted(Path(store.storage.full("runs")).glob("*/run.json"))
-    for folder in map(Path, folders):
-        mine = [folder / "run.json"] if (folder / "run.json").is_file() else []
-        mine += sorted(folder.glob("*/run.json"))
-        if not mine:
-            raise InputError(f"--runs {folder} holds no run; a run is a folder with a run.json")
-        found += mine
-    return list(dict.fromkeys(path.resolve() for path in found))
 
 
 def exposures(paths: Iterable[Path], ids: set[bytes]) -> list[dict[str, Any]]:

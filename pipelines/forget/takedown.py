@@ -19,7 +19,7 @@ from typing import Any
 from curate.corpus.errors import InputError
 from pipelines.checks.records import inherit
 from pipelines.corpus import Corpus, open_corpus
-from pipelines.forget.exposure import exposures, runs_in
+from pipelines.forget.exposure import exposures
 from pipelines.forget.finding import Finding, find, holdings, near_twins, places, verdicts_of
 from pipelines.forget.masking import changed_tables, masked_manifests, texts_of
 from pipelines.forget.purging import Purge, mark_for_refit, purge
@@ -27,6 +27,7 @@ from pipelines.forget.selecting import Request, select, versions_of
 from pipelines.passes.forgotten import FORGOTTEN, Tombstones
 from pipelines.passes.purged import note_purged
 from pipelines.recipe import _short
+from pipelines.runs import runs_in
 from pipelines.store import Log, Store, Version, version_fingerprint
 
 __all__ = ["Takedown", "forget", "receipts"]

@@ -14,7 +14,7 @@ import polars as pl
 import pyarrow as pa
 
 from curate import cleaning
-from curate.corpus.identity import content_hash
+from curate.corpus.identity import ID_BYTES, content_hash, ids_to_numpy
 from curate.corpus.manifest import Manifest, conserve
 from curate.corpus.schema import SCHEMAS
 from curate.corpus.shard import Patch, Shard, ShardWriter, iter_batches
@@ -157,12 +157,16 @@ def _revised(batch: Any, cleaned: "Cleaned", counts: dict[str, int]) -> dict[str
     """Return the new texts of a batch, and the hashes of those that are new."""
     rows = np.flatnonzero(cleaned.changed)
     texts = cleaned.texts.take(pa.array(rows))
-    hashes = np.array(batch.column("text_hash").to_pylist(), dtype=object)
-    hashes[rows] = [content_hash(text) for text in _utf8(texts)]
+    hashes = ids_to_numpy(batch.column("text_hash")).copy()
+    new = b"".join(content_hash(text) for text in _utf8(texts))
+    hashes[rows] = np.frombuffer(new, dtype=hashes.dtype).reshape(-1, 2)
+    column = pa.FixedSizeBinaryArray.from_buffers(
+        pa.binary(ID_BYTES), len(hashes), [None, pa.py_buffer(hashes)]
+    )
     had_text = batch.column("text").take(pa.array(rows))
     counts["documents_changed"] += len(rows)
     counts["documents_emptied"] += int((_sizes(had_text) > 0)[_sizes(texts) == 0].sum())
-    return {"text": cleaned.texts, "text_hash": pa.array(hashes.tolist(), pa.binary(16))}
+    return {"text": cleaned.texts, "text_hash": column}
 
 
 def _revisions(batch: Any, hashes: Any, cleaned: "Cleaned", counts: dict[str, int]) -> Any:

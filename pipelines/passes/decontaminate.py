@@ -5,9 +5,10 @@
     common  all places -> the n-grams that too many documents hold, which are no evidence
     score   the places in one shard -> the table `contamination`
 
-A text is read once: `score` works on the places that `find` noted, and looks at the text of the few
-documents that match. So an added file costs its own `find`, and `common` and `score`, which are
-small. Where there are so few documents that no n-gram can be common, one stage, `match`, does it.
+A text is read once: `score` works on the places that `find` noted, and only `decon` looks for
+answers in the few documents that hold a question. So an added file costs its own `find`, and
+`common` and `score`, which are small. Where there are so few documents that no n-gram can be
+common, one stage, `match`, does it.
 
 Neither thresholds nor actions are part of it: those are `judge`'s.
 """
@@ -55,6 +56,8 @@ _HITS = pa.schema(
         pa.field("row", pa.int64(), nullable=False),  # of the shard
         pa.field("word", pa.int64(), nullable=False),
         pa.field("key", pa.int64(), nullable=False),
+        pa.field("begin", pa.int64(), nullable=False),  # bytes of the document
+        pa.field("end", pa.int64(), nullable=False),
     ]
 )
 _COUNTS = pa.schema(
@@ -265,7 +268,7 @@ def find_shard(workspace: Workspace, shard: Shard, index_shard: Shard) -> Parts:
                 different = np.unique(hits.document * sizes[name] + hits.key) % sizes[name]
                 counts[name] += np.bincount(different, minlength=sizes[name])
                 kind = np.full(len(hits), _KINDS.index(name), dtype=np.int8)
-                columns = [kind, hits.document + row, hits.word, hits.key]
+                columns = [kind, hits.document + row, hits.word, hits.key, hits.begin, hits.end]
                 writer.write(pa.table([pa.array(one) for one in columns], schema=_HITS))
             row += batch.num_rows
         noted = writer.commit()
@@ -318,12 +321,13 @@ def score_shard(
         for kind in range(len(_KINDS))
     }
     noted = read_shard(storage, hits_shard)
-    kind, row, word, key = (noted[name].to_numpy() for name in _HITS.names)
+    kind, row, *places = (noted[name].to_numpy() for name in _HITS.names)
     found: dict[str, Hits] = {}
     for number, name in enumerate(_KINDS):
         mine = kind == number
         if mine.any():
-            hits = Hits(document=row[mine], word=word[mine], key=key[mine])
+            word, key, begin, end = (place[mine] for place in places)
+            hits = Hits(document=row[mine], word=word, key=key, begin=begin, end=end)
             found[name] = hits.where(~np.isin(hits.key, common[name]))
     fetch = _fetcher(storage, shard, np.unique(row))
     frame = index.score(found, fetch, common=common, record_above=floors)
@@ -331,11 +335,11 @@ def score_shard(
     return _written(workspace, [frame], ids, held_out)
 
 
-def _fetcher(storage: Storage, shard: Shard, rows: Any) -> Callable[[Any], Any]:
-    """Return a function from rows of a shard, all of them among `rows`, to their texts."""
+def _fetcher(storage: Storage, shard: Shard, rows: Any) -> Callable[[int], str]:
+    """Return a function from a row of a shard, one of `rows`, to its text."""
     kept: list[Any] = []
 
-    def fetch(asked: Any) -> Any:
+    def fetch(asked: int) -> str:
         if not kept:
             position, parts = 0, [pa.array([], pa.large_string())]
             for batch in iter_batches(storage, shard, ["text"]):
@@ -343,7 +347,8 @@ def _fetcher(storage: Storage, shard: Shard, rows: Any) -> Callable[[Any], Any]:
                 parts.append(batch.column("text").take(pa.array(rows[low:high] - position)))
                 position += batch.num_rows
             kept.append(pa.concat_arrays(parts))
-        return kept[0].take(pa.array(np.searchsorted(rows, asked)))
+        text: str = kept[0][int(np.searchsorted(rows, asked))].as_py()
+        return text
 
     return fetch
 

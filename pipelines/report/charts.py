@@ -8,7 +8,7 @@ from typing import Any
 
 from pipelines.report.text import number
 
-__all__ = ["dial", "histogram", "line", "pictures"]
+__all__ = ["dial", "histogram", "line", "pictures", "ticks"]
 
 WIDTH, HEIGHT = 320.0, 96.0
 _LEFT, _RIGHT, _TOP = 4.0, 316.0, 14.0
@@ -96,7 +96,7 @@ def histogram(
     return {
         "all": bars(counts),
         "kept": bars(kept) if kept is not None else [],
-        "ticks": [_tick(x(value), value) for value in _ticks(edges[0], edges[-1], log=log)],
+        "ticks": [_tick(x(value), value) for value in ticks(edges[0], edges[-1], log=log)],
         "marks": _marks(inside, x),
         "beyond": [number(mark) for mark in marks if mark not in inside],
         "most": max(counts, default=0),
@@ -179,7 +179,7 @@ def _tick(at: float, value: float) -> dict[str, Any]:
     return {"x": at, "label": number(value), "anchor": anchor}
 
 
-def _ticks(low: float, high: float, *, log: bool) -> list[float]:
+def ticks(low: float, high: float, *, log: bool) -> list[float]:
     """Return up to five round values within the range."""
     if log:
         powers = [10.0**k for k in range(16) if low <= 10.0**k <= high]

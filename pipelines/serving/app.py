@@ -165,6 +165,22 @@ class _Pages:
             life = told(corpus, doc_id)
         return _page("serve_why.html.j2", corpus=str(corpus.version), life=life)
 
+    def run(self, request: "Request") -> str:
+        """A training run's report, as far as the run has come."""
+        from pipelines.report.run import corpus_of, render_run, run_data
+        from pipelines.runs import runs_of
+
+        _known(request)
+        wanted = request.path_params["run"]
+        found = next((run for run in runs_of(self.store) if run.id == wanted), None)
+        if found is None:
+            raise _RefusedError(404, "the store has no such run; the front page lists them")
+        with _turn(self._at_work):
+            corpus = corpus_of(found, self.store)
+            data = run_data(found, corpus)
+        address = None if corpus is None else f"/corpus/{corpus.version}/report"
+        return render_run({**data, "corpus_report": address})
+
     def diff(self, request: "Request") -> str:
         """Two versions side by side."""
         from pipelines.diff import compare
@@ -235,6 +251,7 @@ def make_app(store: Store, port: int) -> "Starlette":
         "/corpus/{corpus}/report": pages.report,
         "/corpus/{corpus}/verdicts": pages.verdicts,
         "/corpus/{corpus}/why/{doc_id}": pages.why,
+        "/run/{run}": pages.run,
         "/diff": pages.diff,
     }
     made = Starlette(

@@ -1,18 +1,21 @@
 """What a store holds, for its front page: corpora, their versions, and a few numbers of each."""
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
 from curate.corpus.errors import InputError
 from pipelines.checks.records import stored
 from pipelines.corpus import Corpus, open_corpus
+from pipelines.runs import FoundRun, runs_of
 from pipelines.store import Store
 
 __all__ = ["catalog", "opened"]
 
 _MAX_CORPORA = 200
 _MAX_VERSIONS = 30  # of a corpus, the newest
+_MAX_RUNS = 3  # of a version, the latest
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}@[0-9]{1,9}")
 
 
@@ -29,14 +32,14 @@ def opened(store: Store, name: str) -> Corpus:
 
 def catalog(store: Store) -> dict[str, Any]:
     """Return {corpora: name, versions, more; more}: the newest versions first."""
-    names = store.corpora()
+    names, runs = store.corpora(), runs_of(store)
     return {
-        "corpora": [_corpus(store, name) for name in names[:_MAX_CORPORA]],
+        "corpora": [_corpus(store, name, runs) for name in names[:_MAX_CORPORA]],
         "more": max(0, len(names) - _MAX_CORPORA),
     }
 
 
-def _corpus(store: Store, name: str) -> dict[str, Any]:
+def _corpus(store: Store, name: str, runs: Sequence[FoundRun]) -> dict[str, Any]:
     current, withdrawn = store.current(name), store.withdrawn(name)
     numbers = sorted({record["version"] for record in store.versions(name)}, reverse=True)
     shown = numbers[:_MAX_VERSIONS]
@@ -48,6 +51,7 @@ def _corpus(store: Store, name: str) -> dict[str, Any]:
             else {
                 **_version(store, f"{name}@{number}"),
                 "is_current": current is not None and current.number == number,
+                "runs": [run.id for run in runs if run.corpus == f"{name}@{number}"][:_MAX_RUNS],
             }
             for number in shown
         ],

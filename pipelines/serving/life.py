@@ -53,4 +53,5 @@ def told(corpus: Corpus, doc_id: str) -> dict[str, Any]:
         "draws": life["draws"],
         "rows": life["rows"][:_MAX_PLACES],
         "num_rows": len(life["rows"]),
+        "training": life["training"],
     }

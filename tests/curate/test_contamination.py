@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from curate.contamination.grams import Words, hashed_words
 from curate.contamination.index import BenchmarkIndex, Guards
 from curate.contamination.spans import word_spans
 from curate.corpus.errors import InputError, IntegrityError
@@ -103,6 +104,26 @@ def test_every_word_span_holds_the_word_of_that_number(text: str) -> None:
     alone, offsets = word_hashes(column(*pieces))
     assert np.array_equal(alone, hashes)
     assert len(offsets) == len(hashes) + 1
+
+
+texts_of_all_kinds = st.text(st.sampled_from("aZ9 -\u00e9\u0301\u4e2d\uac00\u03a3\U0001f600\0"))
+
+
+@given(st.lists(st.text() | texts_of_all_kinds, max_size=5), st.integers(1, 4))
+def test_places_of_words_are_those_of_the_slow_twin(texts: list[str], length: int) -> None:
+    for part in hashed_words(column(*texts)):
+        document, word, expected = [], [], []
+        for number, text in enumerate(texts):
+            starts, stops = word_spans(text)
+            for k in range(len(starts) - length + 1):
+                document.append(number)
+                word.append(k)
+                expected.append((starts[k], stops[k + length - 1]))
+        items = Words.of(column(*texts))
+        places = [np.array(side, dtype=np.int64) for side in (document, word)]
+        head = items.offsets[places[0]] + places[1]
+        hits = part.hits(*places, head, length, items, head)
+        assert list(zip(hits.begin, hits.end, strict=True)) == expected
 
 
 def test_the_span_runs_from_the_first_to_the_last_matched_word_in_bytes() -> None:

@@ -11,15 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate.contamination import index as index_module
 from curate.contamination.decon import weigh
-from curate.contamination.grams import Grams, hashed_words
+from curate.contamination.grams import Grams, Words, hashed_words
 from curate.contamination.guards import Guards, common_keys
 from curate.contamination.index import BenchmarkIndex
 from curate.contamination.matching import merged
 from curate.contamination.methods import Decon, Llama3, Ngram, required, strictness
 from curate.corpus.errors import InputError
-from curate.kernels.words import word_hashes
 
 WORDS = ["ox", "cat", "dog", "hen", "bee"]
 few_words = st.lists(st.sampled_from(WORDS), max_size=14)
@@ -44,27 +42,31 @@ def telling(gram: tuple[str, ...]) -> bool:
     return len(set(gram)) >= 2
 
 
-@given(st.lists(few_words, min_size=1, max_size=5), st.lists(few_words, max_size=6))
+@given(
+    st.lists(few_words, min_size=1, max_size=5),
+    st.lists(few_words, max_size=6),
+    st.integers(1, 6),
+)
 def test_hits_are_the_places_that_the_slow_twin_finds(
-    items: list[list[str]], texts: list[list[str]]
+    items: list[list[str]], texts: list[list[str]], width: int
 ) -> None:
-    words, offsets = word_hashes(column(*map(" ".join, items)))
-    places = [(n, at) for n, item in enumerate(items) for at in range(len(item) - 2)]
+    places = [(n, at) for n, item in enumerate(items) for at in range(len(item) - width + 1)]
     owner, at = (np.array(side, dtype=np.int64) for side in zip(*places, strict=True)) if places \
         else (np.empty(0, np.int64),) * 2  # fmt: skip
-    table = Grams(words, offsets, owner, at, 3)
+    table = Grams(Words.of(column(*map(" ".join, items))), owner, at, width)
     found = set()
-    for first, hashes, bounds, scratch in hashed_words(column(*map(" ".join, texts))):
-        hits = table.find(hashes, bounds, scratch)
+    for part in hashed_words(column(*map(" ".join, texts))):
+        hits = table.find(part)
         which, pair = table.items_of(hits.key)
-        documents, starts = hits.document[which] + first, hits.word[which]
-        found |= set(zip(documents.tolist(), starts.tolist(), table.pair_item[pair], strict=True))
+        places = (hits.document[which], hits.word[which], table.pair_item[pair])
+        assert len(set(zip(*places, strict=True))) == len(which)
+        found |= set(zip(*(side.tolist() for side in places), strict=True))
     expected = {
         (document, start, number)
         for document, text in enumerate(texts)
-        for start, gram in enumerate(grams(text, 3))
+        for start, gram in enumerate(grams(text, width))
         for number, item in enumerate(items)
-        if gram in grams(item, 3)
+        if gram in grams(item, width)
     }
     assert found == expected
 
@@ -317,23 +319,23 @@ def test_common_keys_are_neither_counted_nor_asked_for() -> None:
     assert alone.silenced({"ngram": np.arange(28)}) == {"b": 1}
 
 
-def test_a_word_that_only_has_the_hash_of_an_items_word_is_no_evidence(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_word_that_only_has_the_hash_of_an_items_word_is_no_evidence() -> None:
     words = [f"extraordinary{chr(97 + i)}" for i in range(20)]
-    index = BenchmarkIndex.build(items_of(" ".join(words)))
-    hashes, spelled = index._vocabulary
-    forged = [word.upper() for word in spelled.to_pylist()]
-    at = spelled.to_pylist().index(words[3])
-    mixed = spelled.to_pylist()
-    mixed[at] = forged[at]
-    index.__dict__["_vocabulary"] = (hashes, column(*mixed))
-    (overlap,) = index.match(column(" ".join(words)))["overlap"]
-    assert overlap == 4 / 8  # the n-grams without the fourth word
-    index.__dict__["_vocabulary"] = (hashes, column(*forged))
-    assert index.match(column(" ".join(words))).is_empty()
-    monkeypatch.setattr(index_module, "_SLICE_BYTES", 10)
-    assert index.match(column(" ".join(words), "")).is_empty()
+    text = column(f"\u00c9 {' '.join(words)}", "")
+
+    def forged(*which: str) -> BenchmarkIndex:
+        """Return an index that spells some of its words otherwise than their hashes say."""
+        index = BenchmarkIndex.build(items_of(" ".join(words)))
+        for word in which:
+            at = 14 * words.index(word)
+            index._words.letters[at : at + 14] = np.frombuffer(word.upper().encode(), np.uint8)
+        return index
+
+    assert forged().match(text)["overlap"].to_list() == [1.0]
+    (found,) = forged(words[3]).match(text).to_dicts()
+    assert found["overlap"] == 4 / 8  # the n-grams without the fourth word
+    assert found["span_start"] == len("\u00c9 ".encode()) + 4 * 15
+    assert forged(*words).match(text).is_empty()
 
 
 def test_an_item_and_a_document_that_say_the_same_over_and_over_stay_small() -> None:
@@ -344,9 +346,29 @@ def test_an_item_and_a_document_that_say_the_same_over_and_over_stay_small() -> 
     assert [len(spans) for spans in found["spans"]] == [1, 1, 1]
 
 
-def test_spans_are_merged_in_order() -> None:
-    assert merged([(8, 9), (0, 3), (3, 4), (2, 3), (8, 9)]) == [(0, 4), (8, 9)]
-    assert merged([]) == []
+spans = st.lists(st.tuples(st.integers(0, 30), st.integers(1, 6)), min_size=1, max_size=6)
+
+
+@given(st.lists(spans, max_size=5))
+def test_spans_are_merged_as_the_slow_twin_merges_them(owners: list[list[tuple[int, int]]]) -> None:
+    expected = []
+    for pieces in owners:
+        covered = sorted({2 * a + k for a, size in pieces for k in range(2 * size + 1)})
+        edges = (
+            [k for k in covered if k - 1 not in covered],
+            [k for k in covered if k + 1 not in covered],
+        )
+        expected.append([(a // 2, b // 2) for a, b in zip(*edges, strict=True)])
+    flat = [piece for pieces in owners for piece in pieces]
+    begin = np.array([a for a, _ in flat], dtype=np.int64)
+    end = begin + np.array([size for _, size in flat], dtype=np.int64)
+    ends = np.cumsum([0, *map(len, owners)])
+    bounds, begin, end = merged(ends, begin, end)
+    found = [
+        list(zip(begin[a:b].tolist(), end[a:b].tolist(), strict=True))
+        for a, b in itertools.pairwise(bounds.tolist())
+    ]
+    assert found == expected
 
 
 @pytest.mark.parametrize("method", [Ngram, Llama3, Decon])

@@ -31,6 +31,7 @@ TINY = {
     "steps": 12,
     "threads": 1,
     "dtype": "float32",
+    "attention": "dense",
     "device": "cpu",
     "log_every": 4,
     "checkpoint_every": 5,

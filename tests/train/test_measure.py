@@ -1,6 +1,5 @@
 """The bigram, the loss and the comparison: laws, and equality with slow twins."""
 
-import itertools
 import math
 from collections import Counter
 
@@ -19,52 +18,72 @@ from train.objectives.next_token import LOGIT_CAP, capped_cross_entropy
 SPEC = ModelSpec(objective="next_token", vocab_size=70, depth=2, width=32, heads=2, row_tokens=16)
 
 
-def _twin(documents, size):
-    """The same formula with dictionaries."""
-    pairs = Counter(p for d in documents for p in itertools.pairwise(d))
-
-    def discount(counts):
-        once, twice = (sum(c == n for c in counts) for n in (1, 2))
-        return once / (once + 2 * twice) if once else 0.5
-
-    left = Counter(w for _, w in pairs)
-    d, e = discount(pairs.values()), discount(left.values())
-
-    def lower(w):
-        return max(left[w] - e, 0) / len(pairs) + e * len(left) / len(pairs) / size
-
-    def probability(v, w):
-        seen = {x: c for (u, x), c in pairs.items() if u == v}
-        if not seen:
-            return lower(w)
-        total = sum(seen.values())
-        return max(seen.get(w, 0) - d, 0) / total + d * len(seen) / total * lower(w)
-
-    return probability
+def _discounts(counts):
+    n1, n2, n3, n4 = (sum(c == k for c in counts) for k in (1, 2, 3, 4))
+    if not (n1 and n2 and n3):
+        return [0.5, 1.0, 1.5]
+    y = n1 / (n1 + 2 * n2)
+    found = [1 - 2 * y * n2 / n1, 2 - 3 * y * n3 / n2, 3 - 4 * y * n4 / n3]
+    return found if min(found) >= 0 else [0.5, 1.0, 1.5]
 
 
-@settings(max_examples=30, deadline=None)
-@given(st.lists(st.lists(st.integers(0, 8), min_size=2, max_size=30), min_size=1, max_size=5))
-def test_the_bigram_sums_to_one_and_equals_a_slow_twin(documents):
-    size = 10
-    bigram = KneserNey.fit((np.array(d) for d in documents), vocab_size=size)
-    contexts, targets = np.divmod(np.arange(size * size), size)
-    p = np.exp(-bigram.nats(contexts, targets)).reshape(size, size)
-    np.testing.assert_allclose(p.sum(1), 1, rtol=1e-12)
-    twin = _twin(documents, size)
-    slow = [[twin(v, w) for w in range(size)] for v in range(size)]
-    np.testing.assert_allclose(p, slow, rtol=1e-12)
-    assert math.isclose(np.exp(bigram.unigram().log_p).sum(), 1)
+def _twin(documents, size, order):
+    """The same formula with dictionaries, from the longest n-grams down."""
+    tables = [Counter() for _ in range(order + 1)]
+    for d in documents:
+        for end in range(1, len(d)):
+            start = max(0, end - order + 1)
+            tables[end - start + 1][tuple(d[start : end + 1])] += 1
+    for length in range(order, 1, -1):
+        tables[length - 1].update(gram[1:] for gram in tables[length])
+
+    def probability(context, w):
+        if context is None:
+            return 1 / size
+        table = tables[len(context) + 1]
+        taken = _discounts(table.values())
+        followers = {g[-1]: c for g, c in table.items() if g[:-1] == context}
+        shorter = probability(context[1:] if context else None, w)
+        if not followers:
+            return shorter
+        total, c = sum(followers.values()), followers.get(w, 0)
+        free = sum(taken[min(n, 3) - 1] for n in followers.values())
+        return (c - (taken[min(c, 3) - 1] if c else 0) + free * shorter) / total
+
+    return lambda d: [
+        probability(tuple(d[max(0, i - order + 1) : i]), d[i]) for i in range(1, len(d))
+    ]
 
 
-def test_counting_in_blocks_gives_the_same_bigram(monkeypatch):
+TEXTS = st.lists(st.lists(st.integers(0, 4), min_size=1, max_size=30), min_size=1, max_size=5)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 5), TEXTS, TEXTS)
+def test_counting_models_of_any_order_equal_a_slow_twin(order, fitted, scored):
+    model = KneserNey.fit(map(np.array, fitted), vocab_size=6, order=order)
+    twin = _twin(fitted, 6, order)
+    nats = model.nats([np.array(d) for d in scored])
+    np.testing.assert_allclose(np.exp(-nats), [p for d in scored for p in twin(d)], rtol=1e-9)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 5), TEXTS, st.lists(st.integers(0, 5), min_size=1, max_size=6))
+def test_after_any_context_the_probabilities_sum_to_one(order, fitted, context):
+    model = KneserNey.fit(map(np.array, fitted), vocab_size=6, order=order)
+    nats = model.nats([np.array([*context, w]) for w in range(6)])
+    assert math.isclose(np.exp(-nats.reshape(6, -1)[:, -1]).sum(), 1, rel_tol=1e-12)
+
+
+def test_a_longer_context_is_used_and_text_never_seen_has_some_probability():
     random = np.random.default_rng(1)
-    documents = [random.integers(0, 50, 40).astype(np.uint16) for _ in range(30)]
-    whole = KneserNey.fit(iter(documents), vocab_size=50)
-    monkeypatch.setattr("train.baselines.BLOCK_TOKENS", 100)
-    parts = KneserNey.fit(iter(documents), vocab_size=50)
-    assert np.array_equal(whole.codes, parts.codes)
-    assert np.array_equal(whole.counts, parts.counts)
+    pattern = np.tile([1, 2, 1, 3, 1, 4], 200)
+    noise = random.integers(1, 6, 1200)
+    orders = [KneserNey.fit([pattern, noise], vocab_size=9, order=n) for n in (1, 2, 3)]
+    losses = [model.nats([pattern]).mean() for model in orders]
+    assert losses[0] > losses[1] > losses[2] + 0.3
+    assert np.isfinite(orders[2].nats([np.array([0, 8, 0, 7])])).all()
+    assert len(KneserNey.fit([], vocab_size=9, order=3).nats([])) == 0
 
 
 def test_the_ratio_estimator_agrees_with_the_jackknife():

@@ -5,10 +5,11 @@ that are not full, accumulation and several ranks cannot change it.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pyarrow as pa
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 __all__ = ["Batch", "Loss", "Objective", "Rows"]
@@ -24,6 +25,8 @@ class Rows:
         sources: [B, T] int64 source codes, 0 in padding.
         documents: [B, T] int64 ordinals of the document over all shards, -1 in padding.
         keys: [B, 3] int64 (seed, epoch, row of the plan): the key of any randomness.
+        cu_seqlens: [k + 1] int32 or None: where the pieces of documents begin in the flat batch,
+            padding being a piece; of a fixed length, the tail repeats B x T.
     """
 
     tokens: Tensor
@@ -31,10 +34,25 @@ class Rows:
     sources: Tensor
     documents: Tensor
     keys: Tensor
+    cu_seqlens: Tensor | None = None
 
     def to(self, device: torch.device) -> "Rows":
         """Copy to `device`."""
-        return Rows(**{k: v.to(device, non_blocking=True) for k, v in vars(self).items()})
+        moved: Any = {
+            k: None if v is None else v.to(device, non_blocking=True) for k, v in vars(self).items()
+        }
+        return Rows(**moved)
+
+    @property
+    def pieces(self) -> Tensor:
+        """[B, T] int64, equal inside one piece of one document.
+
+        Copies of a document that lie side by side are two pieces: the second begins where targets
+        begin again.
+        """
+        other = self.documents[:, 1:] != self.documents[:, :-1]
+        again = (self.targets[:, :-1] < 0) & (self.targets[:, 1:] >= 0)
+        return F.pad((other | again).cumsum(1), (1, 0))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +88,11 @@ class Loss:
 
 
 class Objective(nn.Module):
-    """A pretext task; owns its head. One file of `train/objectives` holds one, as `OBJECTIVE`."""
+    """A pretext task; owns its head. One file of `train/objectives` holds one, as `OBJECTIVE`.
+
+    It is made from a `train.model.ModelSpec`, and calls `backbone(inputs, rows.pieces,
+    rows.cu_seqlens)`, where inputs are ids [B, T] or a stem's vectors [B, T, width].
+    """
 
     needs: ClassVar[pa.Schema]
     batch_coupled: ClassVar[bool] = False

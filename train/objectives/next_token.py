@@ -1,4 +1,4 @@
-"""Next-token prediction: softmax over the vocabulary with capped logits, head not tied.
+"""Next-token prediction: softmax over the vocabulary, its logits capped if the model says so.
 
 The head is the widest product of a small model, and its float32 logits the largest tensor. So
 the loss is computed in slices of tokens that stay in cache, and the gradient of the SUM is taken
@@ -13,48 +13,61 @@ import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
-from train.models.decoder import Decoder
+from train.models.transformer import LOGIT_CAP
 from train.objectives.base import Batch, Loss, Objective, Rows
 
 __all__ = ["OBJECTIVE", "NextToken", "capped_cross_entropy"]
 
-#: Logits are cap * tanh(logits / cap) (Gemma 2; 15 is modded-nanogpt's and nanochat's value).
-LOGIT_CAP = 15.0
-SLICE_LOGITS = 1 << 21
+#: A slice's logits on a CPU, which stay in its cache; tokens of a slice elsewhere.
+SLICE_LOGITS, SLICE_TOKENS = 1 << 21, 1 << 13
 
 
-class _CappedCrossEntropy(torch.autograd.Function):
+class _CrossEntropy(torch.autograd.Function):
     """Sum of losses whose gradients are made during the forward pass, slice by slice."""
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, num_ids: int, need: bool
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        targets: Tensor,
+        num_ids: int,
+        cap: float,
+        need: bool,
     ) -> tuple[Tensor, Tensor]:
-        # The cap bounds logits, so exp needs no maximum subtracted: e^15 x V is far from overflow.
-        matrix = (weight / LOGIT_CAP).to(hidden.dtype)
+        matrix = (weight / (cap or 1.0)).to(hidden.dtype)
         units = torch.zeros(len(hidden), dtype=torch.float32, device=hidden.device)
         d_hidden = torch.empty_like(hidden) if need else None
         d_weight = torch.zeros_like(weight) if need else None
         one = units.new_ones(())
-        per_slice = max(64, SLICE_LOGITS // len(weight))
-        if hidden.device.type != "cpu":
-            per_slice *= 32
+        on_cpu = hidden.device.type == "cpu"
+        per_slice = max(64, SLICE_LOGITS // len(weight)) if on_cpu else SLICE_TOKENS
         for start in range(0, len(hidden), per_slice):
             part = slice(start, start + per_slice)
-            squashed = (hidden[part] @ matrix.T).float().tanh_()
+            logits = (hidden[part] @ matrix.T).float()
             counted = (targets[part, None] >= 0).float()
             index = targets[part, None].clamp(min=0)
-            target = LOGIT_CAP * squashed.gather(1, index)
-            slope = (squashed * LOGIT_CAP).exp_()
-            slope[:, num_ids:] = 0
-            total = slope.sum(-1, keepdim=True)
-            units[part] = ((total.log() - target) * counted)[:, 0]
+            if cap:  # bounds the logits, so exp needs no maximum subtracted: e^15 x V is small
+                logits, top = logits.tanh_(), units.new_zeros(())
+                share = (logits * cap).exp_()
+            else:
+                top = logits[:, :num_ids].amax(-1, keepdim=True)
+                share = (logits - top).exp_()
+            share[:, num_ids:] = 0
+            total = share.sum(-1, keepdim=True)
+            of_target = logits.gather(1, index)
+            at_target = of_target * (cap or 1.0) - top
+            units[part] = ((total.log() - at_target) * counted)[:, 0]
             if d_hidden is None or d_weight is None:
                 continue
-            slope.mul_(counted / total).scatter_add_(1, index, -counted)
-            small = slope.mul_(torch.addcmul(one, squashed, squashed, value=-1)).to(hidden.dtype)
-            d_hidden[part] = (small @ matrix).mul_(LOGIT_CAP)
-            d_weight += small.T @ hidden[part]
+            d_target = at_target.exp() - total
+            if cap:
+                share.mul_(torch.addcmul(one, logits, logits, value=-1))
+                d_target *= 1 - of_target.square()
+            slope = share.to(hidden.dtype).scatter_(1, index, d_target.to(hidden.dtype))
+            scale = counted / total  # of the narrow factors: a pass less over the wide one
+            d_hidden[part] = (slope @ matrix) * (scale * (cap or 1.0))
+            d_weight += slope.T @ (hidden[part] * scale).to(hidden.dtype)
         ctx.save_for_backward(d_hidden, d_weight)
         ctx.mark_non_differentiable(units)
         return units.sum(dtype=torch.float64), units
@@ -63,11 +76,11 @@ class _CappedCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         d_hidden, d_weight = ctx.saved_tensors
         scale = grad.to(torch.float32)
-        return d_hidden * scale.to(d_hidden.dtype), d_weight * scale, None, None, None
+        return d_hidden * scale.to(d_hidden.dtype), d_weight * scale, None, None, None, None
 
 
 def capped_cross_entropy(
-    hidden: Tensor, weight: Tensor, targets: Tensor, num_ids: int
+    hidden: Tensor, weight: Tensor, targets: Tensor, num_ids: int, cap: float = LOGIT_CAP
 ) -> tuple[Tensor, Tensor]:
     """Return the sum (scalar float64) and each target's loss ([N] float32), in nats.
 
@@ -75,9 +88,11 @@ def capped_cross_entropy(
         hidden: [N, C] in float32 or bfloat16.
         weight: [V_padded, C] float32; ids from `num_ids` on have no probability.
         targets: [N] int64, -100 where nothing is predicted.
+        num_ids: V.
+        cap: logits are cap * tanh(logits / cap); 0: as they are.
     """
     need = torch.is_grad_enabled() and (hidden.requires_grad or weight.requires_grad)
-    total, units = _CappedCrossEntropy.apply(hidden, weight, targets, num_ids, need)
+    total, units = _CrossEntropy.apply(hidden, weight, targets, num_ids, cap, need)
     return total, units
 
 
@@ -85,18 +100,18 @@ class NextToken(Objective):
     """Predict each text token and the end of the document from what comes before in its row.
 
     Args:
-        vocab_size: ids of the tokenizer; the head's rows beyond them are padding.
-        padded_size: rows of the head.
-        width: channels of the backbone.
+        spec: a `train.model.ModelSpec`; a tied head is the backbone's embedding.
     """
 
+    head: Any
     needs: ClassVar[pa.Schema] = pa.schema([("tokens", pa.large_list(pa.uint16()))])
     batch_coupled: ClassVar[bool] = False
 
-    def __init__(self, *, vocab_size: int, padded_size: int, width: int) -> None:
+    def __init__(self, spec: Any) -> None:
         super().__init__()
-        self.vocab_size = vocab_size
-        self.head = nn.Parameter(torch.zeros(padded_size, width))
+        self.vocab_size, self.logit_cap = spec.vocab_size, spec.logit_cap
+        head = None if spec.tied else nn.Parameter(torch.zeros(spec.padded_size, spec.width))
+        self.register_parameter("head", head)
 
     def manufacture(self, rows: Rows) -> Batch:
         """Rows already carry their next tokens, looked up beyond the row's end."""
@@ -104,18 +119,27 @@ class NextToken(Objective):
 
     def forward(self, backbone: nn.Module, batch: Batch) -> Loss:
         """Run the backbone; see `Loss`."""
-        hidden = backbone(batch.inputs).flatten(0, 1)
+        pieces, cu_seqlens = batch.rows.pieces, batch.rows.cu_seqlens
+        hidden = backbone(batch.inputs, pieces, cu_seqlens).flatten(0, 1)
         total, units = capped_cross_entropy(
-            hidden, self.head, batch.targets.flatten(), self.vocab_size
+            hidden,
+            self._head(backbone),
+            batch.targets.flatten(),
+            self.vocab_size,
+            self.logit_cap,
         )
         counted = batch.targets >= 0
         return Loss(total=total, count=counted.sum(), units=units.view_as(batch.targets))
 
-    def logits(self, backbone: Decoder, tokens: Tensor) -> Tensor:
-        """Return [B, vocab_size] float32 capped logits after the last token of [B, T]."""
+    def _head(self, backbone: Any) -> Any:
+        head: Tensor | None = self.head
+        return backbone.embedding.weight if head is None else head
+
+    def logits(self, backbone: nn.Module, tokens: Tensor) -> Tensor:
+        """Return [B, vocab_size] float32 logits after the last token of [B, T]."""
         last = backbone(tokens)[:, -1]
-        raw = (last @ self.head[: self.vocab_size].to(last.dtype).T).float()
-        return LOGIT_CAP * torch.tanh(raw / LOGIT_CAP)
+        raw = (last @ self._head(backbone)[: self.vocab_size].to(last.dtype).T).float()
+        return self.logit_cap * torch.tanh(raw / self.logit_cap) if self.logit_cap else raw
 
     def chance(self) -> float:
         """Return ln V: every id equally likely."""
