@@ -26,19 +26,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from arms import ARMS, Arm, Size
 from rich.console import Console
 from rich.table import Table
 
-import pipelines
-from pipelines.demo import RECIPE
-from pipelines.recipe import parse_recipe
-from pipelines.training import prepare_run
-from train.data import Plan, Reader, Shards, Stream
-from train.model import padded_size
-from train.objectives.base import Rows
-from train.parallel import Ranks
-from train.runfile import load_run
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from arms import ARMS, Arm, Size  # noqa: E402
+
+import pipelines  # noqa: E402
+from pipelines.demo import RECIPE  # noqa: E402
+from pipelines.recipe import parse_recipe  # noqa: E402
+from pipelines.training import prepare_run  # noqa: E402
+from train.data import Plan, Reader, Shards, Stream  # noqa: E402
+from train.model import padded_size  # noqa: E402
+from train.objectives.base import Rows  # noqa: E402
+from train.parallel import Ranks  # noqa: E402
+from train.runfile import load_run  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[3]
 STORE = ROOT / ".bench" / "train"
