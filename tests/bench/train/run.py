@@ -31,17 +31,17 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from arms import ARMS, Arm, Size  # noqa: E402
+from arms import ARMS, Arm, Size
 
-import pipelines  # noqa: E402
-from pipelines.demo import RECIPE  # noqa: E402
-from pipelines.recipe import parse_recipe  # noqa: E402
-from pipelines.training import prepare_run  # noqa: E402
-from train.data import Plan, Reader, Shards, Stream  # noqa: E402
-from train.model import padded_size  # noqa: E402
-from train.objectives.base import Rows  # noqa: E402
-from train.parallel import Ranks  # noqa: E402
-from train.runfile import load_run  # noqa: E402
+import pipelines
+from pipelines.demo import RECIPE
+from pipelines.recipe import parse_recipe
+from pipelines.training import prepare_run
+from train.data import Plan, Reader, Shards, Stream
+from train.model import padded_size
+from train.objectives.base import Rows
+from train.parallel import Ranks
+from train.runfile import load_run
 
 ROOT = Path(__file__).resolve().parents[3]
 STORE = ROOT / ".bench" / "train"
