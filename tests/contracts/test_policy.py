@@ -2,6 +2,7 @@
 
 import ast
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -125,3 +126,14 @@ def test_no_module_shadows_the_standard_library() -> None:
     """The wheel's four names stand at the top of site-packages: they must be nobody else's."""
     assert set(PACKAGES) & sys.stdlib_module_names == set()
     assert all((ROOT / package / "__init__.py").is_file() for package in PACKAGES)
+
+
+def test_nothing_is_committed_that_does_not_belong_to_the_house() -> None:
+    listed = subprocess.run(
+        ["git", "-C", str(ROOT), "ls-files"], capture_output=True, text=True, check=False
+    )
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    rooms = {"curate", "flows", "pipelines", "tests", "train", ".ci"}
+    folders = {name.partition("/")[0] for name in listed.stdout.splitlines() if "/" in name}
+    assert folders <= rooms
