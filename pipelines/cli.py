@@ -31,6 +31,7 @@ from pipelines.options import (
 )
 from pipelines.planning import plan
 from pipelines.reporting import report
+from pipelines.sampling import generate
 from pipelines.teaching import classify
 
 app = typer.Typer(
@@ -271,6 +272,9 @@ def train(
     opened = open_corpus(corpus, store=store)
     run_json = prepare_run(opened, load_config(config), runs, despite)
     show_training(run_json, store=store, processes=processes)
+
+
+app.command(epilog="Example: preceptor generate 3f2a 'def open('")(generate)
 
 
 app.command(epilog="Examples: preceptor evaluate 3f2a; preceptor evaluate 3f2a --split test")(

@@ -18,7 +18,7 @@ if not __package__:  # run by path: this file's folder is no place to import fro
 from curate.corpus.errors import InputError, IntegrityError
 
 #: Besides `train`: modules of this package with a `main` of their own.
-_COMMANDS = ("evaluate", "initial", "sizes")
+_COMMANDS = ("evaluate", "generate", "initial", "sizes")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -32,6 +32,13 @@ def main(arguments: list[str] | None = None) -> int:
     except (InputError, IntegrityError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        print(f"error: {what}; the same command goes on when that is mended", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as stopped:
+        print(f"interrupted: {stopped or 'what is finished is kept'}", file=sys.stderr)
+        return 130
 
 
 def _train(arguments: list[str]) -> int:

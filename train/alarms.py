@@ -61,6 +61,7 @@ class Alarms:
         chance: nats per target of knowing nothing.
         steps: of the whole run.
         phases: steps at which the mixture changes: what is usual is learnt anew there.
+        rate: the setting that is the peak rate of the matrices.
     """
 
     #: Steps after the warm-up before a loss at chance counts, and how many are averaged.
@@ -71,9 +72,16 @@ class Alarms:
     STARVED_SECONDS = 600.0
 
     def __init__(
-        self, config: TrainConfig, *, chance: float, steps: int, phases: Sequence[int]
+        self,
+        config: TrainConfig,
+        *,
+        chance: float,
+        steps: int,
+        phases: Sequence[int],
+        rate: str = "learning_rate",
     ) -> None:
         self.config, self.chance, self.phases = config, chance, frozenset(phases)
+        self.rate = f"{rate} (now {getattr(config, rate)})"
         self.warm = round(config.warmup_fraction * steps)
         self.usual: deque[float] = deque(maxlen=self.MOST)
         self.recent: deque[float] = deque(maxlen=self.CHANCE_MEAN)
@@ -82,12 +90,19 @@ class Alarms:
         self.limit = math.inf
         self.starved_s, self.told = 0.0, False
 
-    def recall(self, first: int, losses: Iterable[float], skipped: int) -> None:
-        """Learn what is usual from the steps before a restart; nothing fires."""
+    def recall(self, told: Iterable[tuple[int, float | None, bool]], skipped: int) -> None:
+        """Learn what is usual from the steps before a restart; nothing fires.
+
+        Args:
+            told: (step, loss, whether its update was left out), rising.
+            skipped: updates left out in the whole run so far.
+        """
         self.skipped = skipped
-        for step, loss in enumerate(losses, first):
+        for step, loss, left_out in told:
+            self.row = self.row + 1 if left_out else 0
             self._forget(step)
-            self._follow(step, loss)
+            if not left_out and loss is not None:
+                self._follow(step, loss)
 
     def see(self, seen: Seen) -> str | None:
         """Look at some steps; return what a person should be told once.
@@ -108,11 +123,11 @@ class Alarms:
 
     def _count(self, step: int, loss: float, skipped: bool) -> None:
         """Non-finite steps: `max_skipped` in a row are too many, ten times as many in all too."""
-        most, rates = self.config.max_skipped, f"learning_rate (now {self.config.learning_rate})"
+        most = self.config.max_skipped
         if not skipped and not math.isfinite(loss):
             raise Alarm(
                 f"the loss is not finite at step {step} and the update was not left out; "
-                f"lower {rates} and start a new run"
+                f"lower {self.rate} and start a new run"
             )
         self.row = self.row + 1 if skipped else 0
         self.skipped += skipped
@@ -120,7 +135,7 @@ class Alarms:
             how = f"{self.row} in a row" if self.row > most else f"{self.skipped} in all"
             raise Alarm(
                 f"step {step}: gradients are not finite in {how} (max_skipped is {most}). The "
-                f"rates are too high or the weights are spoilt: lower {rates} or raise "
+                f"rates are too high or the weights are spoilt: lower {self.rate} or raise "
                 "warmup_fraction and start a new run; with dtype bfloat16, try float32"
             )
 
@@ -156,9 +171,9 @@ class Alarms:
         raise Alarm(
             f"step {step}: the loss jumped from {middle:.3f} to {np.mean(self.recent):.3f} nats "
             f"and stayed there for {len(self.above)} steps (usual: below {self.limit:.3f}). The "
-            "update has diverged, or the text has changed: lower the rates or grad_clip "
-            f"(now {self.config.grad_clip}) and start a new run; `preceptor trace` names the "
-            "documents of those steps"
+            "update has diverged, or the text has changed: "
+            f"lower {self.rate} or grad_clip (now {self.config.grad_clip}) and start a "
+            "new run; `preceptor trace` names the documents of those steps"
         )
 
     def _chance(self, step: int) -> None:
@@ -171,8 +186,8 @@ class Alarms:
         raise Alarm(
             f"step {step}: the loss is {mean:.3f} nats, that of knowing nothing is "
             f"{self.chance:.3f}: in {step} steps nothing was learnt. Rates may be far too high or "
-            f"too low (learning_rate is {self.config.learning_rate}), or the tokens carry nothing "
-            "that can be predicted; look at a few rows, change the rates and start a new run"
+            f"too low: {self.rate}; or the tokens carry nothing that can be predicted: "
+            "look at a few rows, change the rates and start a new run"
         )
 
     def _starved(self, seen: Seen) -> str | None:

@@ -43,8 +43,9 @@ def pack(
         for key, value in optimizer.state.get(parameter, {}).items():
             tensors[f"optimizer.{name}.{key}"] = torch.as_tensor(value)
     tensors["random.cpu"] = torch.get_rng_state()
-    if torch.cuda.is_available():
-        tensors["random.cuda"] = torch.cuda.get_rng_state()
+    device = _cuda(model)
+    if device is not None:
+        tensors["random.cuda"] = torch.cuda.get_rng_state(device)
     tensors |= {f"extra.{k}": v for k, v in extra.items()}
     if ranks is not None and not ranks.first:
         tensors = {k: v for k, v in tensors.items() if isinstance(v, DTensor)}
@@ -69,9 +70,16 @@ def unpack(
         }
         optimizer.state[parameter] = {k: _like(v, parameter) for k, v in moments.items()}
     torch.set_rng_state(parts["random"]["cpu"])
-    if torch.cuda.is_available() and "cuda" in parts["random"]:
-        torch.cuda.set_rng_state(parts["random"]["cuda"])
+    device = _cuda(model)
+    if device is not None and "cuda" in parts["random"]:
+        torch.cuda.set_rng_state(parts["random"]["cuda"], device)
     return parts["extra"]
+
+
+def _cuda(model: nn.Module) -> torch.device | None:
+    """Return the model's device if it is CUDA: nothing else is to start a context there."""
+    device = next(model.parameters()).device
+    return device if device.type == "cuda" else None
 
 
 def _like(tensor: Tensor, other: Tensor) -> Tensor:
@@ -93,55 +101,57 @@ def save(
 ) -> Path:
     """Write the checkpoint of `step` finished updates, all ranks together; keep the newest `keep`.
 
+    Those of later steps are removed: whoever saves this one has gone back before them.
+
     Raises:
         InputError: the disk of one of them is full; earlier checkpoints are untouched.
     """
     ranks = ranks or Ranks()
     final, partial = folder / f"step-{step:09d}", folder / f"partial-{step:09d}"
     name = TENSORS if ranks.first else f"rank-{ranks.rank:05d}.safetensors"
-    problem: Exception | None = None
     mine = torch.zeros(0, 32, dtype=torch.uint8)
     try:
-        if ranks.first:
-            for old in folder.glob("partial-*"):
-                shutil.rmtree(old)
-            partial.mkdir(parents=True)
-    except OSError as error:
-        problem = error
-    ranks.barrier()
-    try:
-        if tensors and problem is None:
-            save_file(dict(tensors), partial / name)
-            _flush(partial / name)
-            digest = bytes.fromhex(file_sha256(partial / name))
-            mine = torch.frombuffer(bytearray(digest), dtype=torch.uint8)[None]
+        with ranks.agree():
+            if ranks.first:
+                for old in folder.glob("partial-*"):
+                    shutil.rmtree(old)
+                partial.mkdir(parents=True)
+        with ranks.agree():
+            if tensors:
+                save_file(dict(tensors), partial / name)
+                _flush(partial / name)
+                digest = bytes.fromhex(file_sha256(partial / name))
+                mine = torch.frombuffer(bytearray(digest), dtype=torch.uint8)[None]
+        digests = ranks.gather_rows(mine)
+        with ranks.agree():
+            if ranks.first:
+                names = [TENSORS, *(f"rank-{i:05d}.safetensors" for i in range(1, len(digests)))]
+                files = {n: bytes(d.tolist()).hex() for n, d in zip(names, digests, strict=True)}
+                write_json(partial / "state.json", {**state, "step": step, "files": files})
+                _flush(partial)
+                if final.exists():
+                    shutil.rmtree(final)
+                partial.replace(final)
+                _flush(folder)
+                _prune(folder, final, keep)
     except Exception as error:  # safetensors reports a full disk with an error of its own
-        problem = error
-    failed = int(ranks.sum_(torch.tensor([problem is not None], device=ranks.device).int()))
-    digests = ranks.gather_rows(mine)
-    if ranks.first and not failed:
-        names = [TENSORS, *(f"rank-{rank:05d}.safetensors" for rank in range(1, len(digests)))]
-        files = {n: bytes(d.tolist()).hex() for n, d in zip(names, digests, strict=True)}
-        try:
-            write_json(partial / "state.json", {**state, "step": step, "files": files})
-            _flush(partial)
-        except OSError as error:
-            problem, failed = error, 1
-    if failed:
-        shutil.rmtree(partial, ignore_errors=True)
-        last = max((p.name for p in folder.glob("step-*")), default="none")
+        if ranks.first:
+            shutil.rmtree(partial, ignore_errors=True)
+        last = max((p.name for p in folder.glob("step-*") if p <= final), default="none")
         raise InputError(
-            f"the checkpoint of step {step} cannot be written to {folder}: "
-            f"{problem or 'another rank failed'}. "
+            f"the checkpoint of step {step} cannot be written to {folder}: {error}. "
             f"Last good checkpoint: {last}; make room and run again"
-        ) from problem
-    if ranks.first:
-        shutil.rmtree(final, ignore_errors=True)
-        partial.replace(final)
-        _flush(folder)
-        for old in sorted(folder.glob("step-*"))[:-keep]:
-            shutil.rmtree(old)
+        ) from error
     return final
+
+
+def _prune(folder: Path, newest: Path, keep: int) -> None:
+    """Remove all after `newest`, a future that was given up, and all but `keep` up to it."""
+    found = sorted(folder.glob("step-*"))
+    kept = [path for path in found if path <= newest][-keep:]
+    for path in found:
+        if path not in kept:
+            shutil.rmtree(path)
 
 
 def _flush(path: Path) -> None:
@@ -154,20 +164,33 @@ def _flush(path: Path) -> None:
 
 
 def find_latest(folder: Path, say: Callable[[str], None]) -> dict[str, Any] | None:
-    """Return the state of the newest whole checkpoint, with its `path`; None without one.
+    """Return the state of the newest whole checkpoint, with its `path`; None without any.
 
     Each broken one on the way is reported through `say`.
+
+    Raises:
+        InputError: there are some, and none is whole.
     """
+    reason = ""
     for path in sorted(folder.glob("step-*"), reverse=True):
+        if reason:
+            say(f"{reason}; trying the one before it")
         try:
             state: dict[str, Any] = json.loads((path / "state.json").read_text(encoding="utf-8"))
+            if TENSORS not in state["files"] or path.name != f"step-{state['step']:09d}":
+                raise ValueError("state.json does not name its step and tensors")
             wrong = [n for n, digest in state["files"].items() if file_sha256(path / n) != digest]
             if not wrong:
                 return {**state, "path": str(path)}
-            reason = f"{', '.join(wrong)}: not the bytes that were written"
-        except (OSError, ValueError, KeyError, AttributeError) as error:
-            reason = str(error) or type(error).__name__
-        say(f"checkpoint {path.name} is not whole ({reason}); trying the one before it")
+            found = f"{', '.join(wrong)}: not the bytes that were written"
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            found = str(error) or type(error).__name__
+        reason = f"checkpoint {path.name} is not whole ({found})"
+    if reason:
+        raise InputError(
+            f"no checkpoint in {folder} can be used: {reason}; move that folder away to begin the "
+            "run anew"
+        )
     return None
 
 

@@ -96,7 +96,9 @@ class TrainConfig:
     schedule: str = _knob("wsd", "warm-up, then stable and linear, or cosine", enum=SCHEDULES)
     warmup_fraction: float = _knob(0.05, "share of the steps", minimum=0, maximum=1)
     cooldown_fraction: float = _knob(0.6, "share of the steps, linear", minimum=0, maximum=1)
-    final_lr_fraction: float = _knob(0.0, "of the peak, at the last step", minimum=0, maximum=1)
+    final_lr_fraction: float = _knob(
+        0.0, "of the peak; what one step after the last would have", minimum=0, maximum=1
+    )
     grad_clip: float = _knob(1.0, "largest gradient norm; 0 switches it off", minimum=0)
     seed: int | None = _knob(None, "default: the run's seed", minimum=0)
     log_every: int = _knob(10, "steps between lines of metrics.jsonl reaching disk", minimum=1)
@@ -176,7 +178,8 @@ class TrainConfig:
             )
         if self.replay and not (self.init_from or self.replay_corpus):
             raise InputError("train.replay needs replay_corpus: NAME@VERSION, or init_from: a run")
-        if self.warmup_fraction + self.cooldown_fraction > 1:
+        # Cosine falls from the warm-up to the end and reads no cooldown_fraction.
+        if self.schedule == "wsd" and self.warmup_fraction + self.cooldown_fraction > 1:
             raise InputError(
                 f"train: warmup_fraction {self.warmup_fraction} + cooldown_fraction "
                 f"{self.cooldown_fraction} is more than the whole run; make them sum to at most 1"
@@ -209,6 +212,10 @@ class TrainConfig:
             return self.optimizer
         tokens = self.rows_per_step(row_tokens) * row_tokens
         return "muon" if tokens >= 20 * self.model_width else "adamw"
+
+    def matrix_rate(self, row_tokens: int) -> str:
+        """Return the setting that is the peak rate of block matrices."""
+        return "muon_lr" if self.matrix_optimizer(row_tokens) == "muon" else "learning_rate"
 
     @classmethod
     def from_mapping(cls, settings: Mapping[str, Any]) -> "TrainConfig":

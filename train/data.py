@@ -7,7 +7,7 @@ one Zen 4 core), and a thread would only take turns with the model.
 
 import time
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -21,9 +21,20 @@ from train.parallel import Ranks
 from train.rows import Block, RowReader
 from train.shards import Ints, Plan, Shards
 
-__all__ = ["Permutation", "Phase", "Plan", "Reader", "Shards", "Stream", "as_rows", "cu_seqlens"]
+__all__ = [
+    "Permutation",
+    "Phase",
+    "Plan",
+    "Reader",
+    "Room",
+    "Shards",
+    "Stream",
+    "as_rows",
+    "cu_seqlens",
+]
 
 AHEAD = 2  # batches built before they are wanted
+ROUND = 64  # bounds on pieces are multiples of it: fewer shapes for what is compiled
 
 
 def as_rows(block: Block) -> Rows:
@@ -31,10 +42,34 @@ def as_rows(block: Block) -> Rows:
     return Rows(**{name: torch.from_numpy(array) for name, array in block.arrays().items()})
 
 
-def cu_seqlens(documents: Tensor, size: int) -> Tensor:
-    """Return where each document of [B, T] ordinals begins in the flat rows: [size] int32.
+class Room:
+    """How many pieces any rows of some plans can hold: the one bound of all fixed shapes.
 
-    Padding counts as a document. What is left of `size` says B * T: documents of no length, so
+    A piece is a span of a row, or its padding. Counted are the fullest rows, as often as a batch
+    can meet them.
+    """
+
+    def __init__(self, plans: Iterable[Plan]) -> None:
+        counts = [np.diff(plan.first) for plan in plans]
+        self._least = max(1, min(map(len, counts)))
+        self._of_size = np.bincount(np.concatenate(counts))  # rows by their number of spans
+        self._found: dict[int, int] = {}
+
+    def pieces(self, num_rows: int) -> int:
+        """Return the most pieces of so many rows of a stream, rounded up."""
+        if num_rows not in self._found:
+            copies = num_rows // self._least + 2  # of a row, where an epoch ends among them
+            fullest = np.minimum(self._of_size[::-1] * copies, num_rows)
+            taken = np.diff(np.minimum(np.cumsum(fullest), num_rows), prepend=0)
+            most = num_rows + int(taken @ np.arange(len(taken))[::-1])
+            self._found[num_rows] = -(-most // ROUND) * ROUND
+        return self._found[num_rows]
+
+
+def cu_seqlens(documents: Tensor, size: int) -> Tensor:
+    """Return where each piece of [B, T], equal numbers, begins in the flat rows: [size] int32.
+
+    Padding counts as a piece. What is left of `size` says B * T: documents of no length, so
     that the shape is the same for every batch.
 
     >>> cu_seqlens(torch.tensor([[4, 4, 7], [7, 7, -1]]), 7).tolist()
@@ -66,9 +101,7 @@ class Stream(Order):
     ) -> None:
         super().__init__({k: p.num_rows for k, p in plans.items()}, phases, seed=seed)
         self.plans, self.reader = plans, reader
-        spans = [np.diff(plans[phase.plan].first) for phase in phases]
-        #: Spans of the fullest row of any phase, its padding included.
-        self.max_spans = 1 + int(np.concatenate(spans).max(initial=0))
+        self.room = Room(plans[phase.plan] for phase in phases)
 
     def batch(self, step: int, batch_rows: int, *, rank: int = 0, world: int = 1) -> Rows:
         """Return the rows of update `step`: samples step * batch_rows and the ones after it.
@@ -84,6 +117,25 @@ class Stream(Order):
             return parts[0]
         names = (k for k, v in vars(parts[0]).items() if v is not None)
         return Rows(**{k: torch.cat([vars(p)[k] for p in parts]) for k in names})
+
+    def make(
+        self,
+        step: int,
+        batch_rows: int,
+        ranks: Ranks,
+        *,
+        micro_rows: int | None = None,
+        documents: bool = False,
+    ) -> list[Rows]:
+        """Build one step's micro-batches for `feed`, in pinned memory where the device is CUDA."""
+        batch = self.batch(step, batch_rows, rank=ranks.rank, world=ranks.world)
+        parts = _split(batch, micro_rows or batch_rows)
+        if ranks.device.type == "cpu":
+            return parts
+        if documents:
+            most = self.room.pieces(min(micro_rows or batch_rows, len(batch.tokens)))
+            parts = [replace(p, cu_seqlens=cu_seqlens(p.pieces, most + 1)) for p in parts]
+        return [_pinned(part) for part in parts]
 
     def feed(
         self,
@@ -106,14 +158,7 @@ class Stream(Order):
         device = ranks.device
 
         def make(step: int) -> list[Rows]:
-            batch = self.batch(step, batch_rows, rank=ranks.rank, world=ranks.world)
-            parts = _split(batch, micro_rows or batch_rows)
-            if device.type == "cpu":
-                return parts
-            if documents:
-                size = min(micro_rows or batch_rows, len(batch.tokens)) * self.max_spans + 1
-                parts = [replace(p, cu_seqlens=cu_seqlens(p.pieces, size)) for p in parts]
-            return [_pinned(part) for part in parts]
+            return self.make(step, batch_rows, ranks, micro_rows=micro_rows, documents=documents)
 
         if device.type == "cpu":
             for step in steps:

@@ -18,6 +18,8 @@ from torch import Tensor
 from train.baselines import KneserNey
 from train.data import Plan, Reader, Shards
 from train.model import Model
+from train.parallel import Ranks
+from train.rows import IGNORE
 
 __all__ = [
     "HeldOut",
@@ -134,20 +136,33 @@ def glance(
     num_rows: int,
     *,
     num_sources: int,
+    ranks: Ranks | None = None,
 ) -> Tensor:
     """Return held-out nats and targets of each source over some rows: cheap, for a curve.
+
+    Args:
+        model, reader, plan, device: what is scored, and where.
+        num_rows: about so many rows.
+        num_sources: of the run.
+        ranks: share the rows; every rank must ask. None: this process scores all of them.
 
     Returns:
         [2, num_sources] float64 on the CPU; the only wait for the device is at the end.
     """
     model.eval()
-    wanted = rows_of_sources(plan, num_rows)
+    chosen = rows_of_sources(plan, num_rows)
+    rank, world = (0, 1) if ranks is None else (ranks.rank, ranks.world)
+    # All ranks call the model equally often, as FSDP needs: the last of them may repeat a row.
+    places = np.arange(rank, -(-len(chosen) // world) * world, world)
+    wanted, extra = chosen[np.minimum(places, len(chosen) - 1)], places >= len(chosen)
     sums = torch.zeros(2, num_sources, dtype=torch.float64, device=device)
     for first in range(0, len(wanted), 16):
-        rows = reader.rows(plan, wanted[first : first + 16]).to(device)
+        rows = reader.rows(plan, wanted[first : first + 16])
+        rows.targets[torch.from_numpy(extra[first : first + 16])] = IGNORE
+        rows = rows.to(device)
         sums += model(rows).per_source(rows.sources, num_sources, rows.targets >= 0)
     model.train()
-    return sums.cpu()
+    return (sums if ranks is None else ranks.sum_(sums)).cpu()
 
 
 @torch.no_grad()

@@ -29,6 +29,7 @@ from torch import Tensor
 from curate.corpus.errors import InputError
 from curate.corpus.identity import canonical_json, fingerprint
 from curate.corpus.schema import SCHEMAS
+from train.data import Room
 from train.objectives import Rows
 from train.order import Order
 from train.rows import IGNORE
@@ -109,8 +110,9 @@ class Feedback:
     """Turns sums of documents into files `feedback-<first step>-<last step>.arrow`, a row for each.
 
     Steps count from 1. A file is written whole or not at all; those of steps that are made again
-    are cut. `times_seen` is the number of the stream's rows, up to and including the step's, that
-    hold a span of the document: every copy, epoch and phase counts.
+    are cut; a step whose update was left out has no rows. `times_seen` is the number of the
+    stream's rows, up to and including the step's, that
+    hold a span of the document: every copy, epoch and phase counts, learnt from or not.
 
     Args:
         run: the run; files are written into its folder.
@@ -136,17 +138,11 @@ class Feedback:
         self.seen = np.zeros(self.num_docs, dtype=np.int64)
         self.first, self.last = 1, 0
         self.waiting: list[tuple[Ints, Any]] = []
-        counts = [np.diff(plan.first) for plan in self.plans.values()]
-        self._most, self._least = np.sort(np.concatenate(counts))[::-1], min(map(len, counts))
-        self._slots: dict[int, int] = {}
+        self.room = Room(self.plans.values())
 
     def slots(self, num_rows: int) -> int:
         """Return the most documents that so many rows of the stream can hold, and their padding."""
-        if num_rows not in self._slots:
-            copies = num_rows // self._least + 2  # of a row, where an epoch ends among them
-            most = np.repeat(self._most[:num_rows], copies)[:num_rows]
-            self._slots[num_rows] = int(most.sum()) + num_rows
-        return self._slots[num_rows]
+        return self.room.pieces(num_rows)
 
     def begin(self, step: int) -> None:
         """Go on behind `step`; what waits for a file is dropped, `cut` sees to the files."""
@@ -158,7 +154,7 @@ class Feedback:
 
         Args:
             sums: [n, 5] float64: step, ordinal, nats, targets, bytes; several rows of one step
-                and document are added up.
+                and document are added up; steps that are missing were not learnt from.
 
         Returns:
             [3, num_sources] float64: nats, targets, bytes.

@@ -4,8 +4,10 @@ The row is read anew for each token: at this size a cache of keys and values wou
 than seconds.
 """
 
+import argparse
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from train.huggingface import read_folder
 from train.model import Model
 from train.runfile import read_json
 
-__all__ = ["generate", "load_model", "sample"]
+__all__ = ["generate", "load_model", "main", "sample"]
 
 
 def load_model(folder: Path) -> tuple[Model, dict[str, int]]:
@@ -122,3 +124,25 @@ def generate(
     )
     text: str = tokenizer.decode(new, skip_special_tokens=True)
     return text
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print a continuation as a JSON string: `python -m train generate RUN PROMPT`."""
+    parser = argparse.ArgumentParser(prog="python -m train generate", description=main.__doc__)
+    parser.add_argument("run", help="folder of a finished run, or of a model")
+    parser.add_argument("prompt")
+    parser.add_argument("--tokens", type=int, default=128)
+    parser.add_argument("--temperature", type=float, default=0.8)
+    parser.add_argument("--top-k", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args(arguments)
+    text = generate(
+        given.run,
+        given.prompt,
+        given.tokens,
+        temperature=given.temperature,
+        top_k=given.top_k,
+        seed=given.seed,
+    )
+    print(json.dumps(text), flush=True)
+    return 0

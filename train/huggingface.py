@@ -88,6 +88,7 @@ def config_of(spec: ModelSpec, specials: Mapping[str, int]) -> dict[str, Any]:
         "architectures": [FAMILIES[spec.architecture]],
         "model_type": spec.architecture,
         "dtype": "float32",
+        "torch_dtype": "float32",  # its name in transformers 4
         "vocab_size": spec.vocab_size,
         "hidden_size": spec.width,
         "intermediate_size": spec.mlp_width,
@@ -99,6 +100,7 @@ def config_of(spec: ModelSpec, specials: Mapping[str, int]) -> dict[str, Any]:
         "max_position_embeddings": spec.row_tokens,
         "rms_norm_eps": spec.norm_eps,
         "rope_parameters": {"rope_type": "default", "rope_theta": spec.rope_base},
+        "rope_theta": spec.rope_base,  # what transformers 4 reads
         **({"final_logit_softcapping": spec.logit_cap or None} if capped else {}),
         "tie_word_embeddings": spec.tied,
         "attention_bias": False,

@@ -10,6 +10,7 @@ the model's own.
 import argparse
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,13 +34,13 @@ def describe(folder: str | Path, tokenizer: str | Path) -> dict[str, Any]:
         tokenizer: the `tokenizer.json` of the corpus to train on.
 
     Returns:
-        {folder, sha256, spec, run, corpus}; the last two None for a model made elsewhere.
+        {folder, sha256, spec, scales, run, corpus}; the last two None for a model made elsewhere.
 
     Raises:
         InputError: no model of a known family there; other token ids; fewer rows than ids.
     """
     place = model_folder(folder)
-    spec, _ = read_folder(place)
+    spec, weights = read_folder(place)
     num_ids = same_ids(place, Path(tokenizer))
     if spec.vocab_size < num_ids:
         raise InputError(
@@ -51,9 +52,25 @@ def describe(folder: str | Path, tokenizer: str | Path) -> dict[str, Any]:
         "folder": str(place),
         "sha256": digest_of(place),
         "spec": dict(spec.to_mapping()),
+        "scales": scales_of(weights, spec),
         "run": lineage.get("run"),
         "corpus": lineage.get("corpus"),
     }
+
+
+def scales_of(weights: Mapping[str, Tensor], spec: ModelSpec) -> dict[str, float]:
+    """Return by what the peak rates of embedding and head are multiplied, going on from weights.
+
+    AdamW moves each number by about its rate, however small the number is. The rates suit an
+    embedding that starts at N(0, 1); one with a root mean square of 0.02 gets a fiftieth. Where
+    the embedding is small, another trainer made the model, and its head is treated alike.
+    """
+    found: dict[str, float] = {}
+    for kind, name in zip(("embedding", "head"), PER_ID, strict=True):
+        if name in weights and found.get("embedding", 0.0) < 0.5:
+            rms = float(weights[name][: spec.vocab_size].square().mean().sqrt())
+            found[kind] = min(1.0, rms) or 1.0  # zeros are no scale
+    return found
 
 
 def model_folder(folder: str | Path) -> Path:

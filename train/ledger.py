@@ -29,6 +29,7 @@ from train.model import ModelSpec
 from train.objectives import Loss, Objective, Rows
 from train.parallel import Ranks
 from train.runfile import Run
+from train.salvage import whole_lines
 from train.shards import Ints, Plan, Shards, map_table
 
 __all__ = ["Ledger", "Progress", "peak_flops"]
@@ -77,8 +78,9 @@ class Ledger:
         objective: for its chance level and, if it has one, its `health()`: name -> number.
 
     Attributes:
-        per_source: [3, num_sources] nats, targets and bytes of the whole run.
-        seconds: spent on training so far.
+        per_source: [3, num_sources] nats, targets and bytes of the whole run, without steps whose
+            update was left out: nothing was learnt from them.
+        seconds: spent on training so far, without glances and checkpoints.
         skipped: updates that were left out so far.
     """
 
@@ -114,14 +116,19 @@ class Ledger:
             self.held_bytes = bytes_per_target(plans["validation"], shards, len(run.sources))
         self.curves = Curves(run.folder / "tensorboard")
         changes = [-(-phase.first_row // run.batch_rows) for phase in run.phases]
-        self.alarms = Alarms(run.config, chance=objective.chance(), steps=steps, phases=changes[1:])
+        self.alarms = Alarms(
+            run.config,
+            chance=objective.chance(),
+            steps=steps,
+            phases=changes[1:],
+            rate=run.config.matrix_rate(spec.row_tokens),
+        )
         self.flops = spec.flops_per_token(run.row_tokens)
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
         self.peak = peak_flops(name)
         self.per_source = np.zeros((3, len(run.sources)))
         self.pieces: list[tuple[int, Tensor]] = []
         self.lines: list[tuple[Tensor, float]] = []
-        self.sums = torch.zeros(2, dtype=torch.float64, device=device)
         self.done, self.skipped = 0, 0
         self.seconds = self.waited = 0.0
         self.begin = self.said = time.perf_counter()
@@ -136,35 +143,31 @@ class Ledger:
         slots = self.feedback.slots(len(rows.tokens))
         sums = document_sums(rows, loss.units, self.table, slots)
         self.pieces.append((self.done + 1, sums.to("cpu", non_blocking=True)))
-        self.sums += torch.stack([loss.total.detach().double(), loss.count.double()])
 
     def close_step(
         self,
         step: int,
+        sums: Tensor,
         *,
         rate: float,
-        skipped: Tensor | None = None,
-        grad_norm: Tensor | None = None,
-        waited: float = 0.0,
+        skipped: Tensor,
+        grad_norm: Tensor,
+        waited: float,
     ) -> None:
         """Note that update `step` (from 0) is over.
 
         Args:
-            rate: the learning rate.
+            sums: [2] float64 nats and targets, of all ranks.
+            rate: the learning rate of the matrices.
             skipped: scalar, not 0 where the update was left out.
             grad_norm: scalar, before clipping.
             waited: seconds spent waiting for rows.
         """
-        none = self.sums.new_full((), math.nan)
-        told = [
-            none if value is None else value.detach().double() for value in (skipped, grad_norm)
-        ]
-        numbers = torch.cat([self.sums, torch.stack(told)])
+        numbers = torch.cat([sums, torch.stack([skipped.double(), grad_norm.double()])])
         self.lines.append((numbers.to("cpu", non_blocking=True), rate))
-        self.sums = torch.zeros_like(self.sums)
         self.done, self.waited = step + 1, self.waited + waited
 
-    def flush(self, done: int) -> Alarm | None:
+    def flush(self, done: int, *, keep: bool = False) -> Alarm | None:
         """Tell of the steps that wait, all ranks together; `done` updates are finished.
 
         Returns:
@@ -183,13 +186,15 @@ class Ledger:
             self.waited = max(0.0, self.waited - (time.perf_counter() - begin))
         steps, waited = self._steps()
         losses = steps[:, 0] / np.maximum(steps[:, 1], 1)
-        skipped = np.nan_to_num(steps[:, 2]) != 0
+        skipped = steps[:, 2] != 0
+        first = done - len(steps) + 1
         seconds: float = self.ranks.share(time.perf_counter() - self.begin)
-        parts = self.feedback.add(done, self._gathered())
+        found = self._gathered()
+        learnt = ~skipped[found[:, 0].astype(np.int64) - first]
+        parts = self.feedback.add(done, found[learnt])
         self.per_source += parts
         self.skipped += int(skipped.sum())
         self.seconds += seconds
-        first = done - len(steps) + 1
         lines: list[dict[str, Any]] = [
             {
                 "step": first + i,
@@ -197,6 +202,7 @@ class Ledger:
                 "learning_rate": rate,
                 "targets": int(steps[i, 1]),
                 "grad_norm": _number(steps[i, 3]),
+                "left_out": bool(skipped[i]),
             }
             for i, (_, rate) in enumerate(self.lines)
         ]
@@ -207,8 +213,10 @@ class Ledger:
         )
         if alarm is not None:
             lines[-1]["alarm"] = str(alarm)
+        with self.ranks.agree():
+            if self.ranks.first:
+                self._write(done, lines, keep=keep or alarm is not None or self._keeps(done))
         if self.ranks.first:
-            self._write(done, lines, keep=alarm is not None or self._keeps(done))
             self._tell(done, lines[-1])
         else:
             self.feedback.waiting.clear()
@@ -216,19 +224,20 @@ class Ledger:
             self.say(note)
         if alarm is not None and not alarm.sound:
             raise alarm
-        self.waited, self.begin = 0.0, time.perf_counter()
         return alarm
+
+    def restart(self) -> None:
+        """Start the clock of the next interval: what followed the last step is none of it."""
+        self.waited, self.begin = 0.0, time.perf_counter()
 
     def _steps(self) -> tuple[Ints, float]:
         """Return [n, 4] nats, targets, skipped and norm of the steps that wait, and seconds waited.
 
-        Nats and targets are summed over ranks, on which the others are equal.
+        All but the seconds, of which this is the mean, are equal on all ranks.
         """
-        numbers = torch.stack([one for one, _ in self.lines])
-        mine = torch.cat([numbers[:, :2].flatten(), numbers.new_tensor([self.waited])])
-        summed = self.ranks.sum_(mine.to(self.device)).cpu()
-        numbers[:, :2] = summed[:-1].view(-1, 2)
-        return numbers.numpy(), float(summed[-1]) / self.ranks.world
+        steps = torch.stack([one for one, _ in self.lines]).numpy()
+        waited = torch.tensor([self.waited], dtype=torch.float64, device=self.device)
+        return steps, float(self.ranks.sum_(waited)) / self.ranks.world
 
     def _gathered(self) -> Ints:
         """Return [n, 5] of every rank: step, ordinal, nats, targets, bytes."""
@@ -311,10 +320,11 @@ class Ledger:
             "held_out_bits_per_byte": _number(nats.sum() / LN2 / num_bytes) if num_bytes else None,
             "held_out_sources": sources,
         }
+        with self.ranks.agree():
+            if self.ranks.first:
+                self._write(done, [{"step": done, **line}])
         if self.ranks.first:
-            self._write(done, [{"step": done, **line}])
             self._tell(done, line, always=True)
-        self.begin = time.perf_counter()
 
     def state(self) -> dict[str, Tensor]:
         """Return what a checkpoint must hold for `load`."""
@@ -330,32 +340,35 @@ class Ledger:
 
     def rewind(self, step: int) -> None:
         """Drop all that was told of steps after `step`: they will be made again."""
-        losses: list[float] = []
-        if self.ranks.first:
-            lines = self._lines_until(step)
-            losses = [line["loss"] for line in lines if line.get("loss") is not None]
-            partial = self.file.with_name(self.file.name + ".partial")
-            partial.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
-            partial.replace(self.file)
-            self.feedback.cut(step)
-        losses = self.ranks.share(losses[-self.alarms.MOST :])
-        self.alarms.recall(step - len(losses) + 1, losses, self.skipped)
+        told: list[tuple[int, float | None, bool]] = []
+        with self.ranks.agree():
+            if self.ranks.first:
+                told = self._cut(step)
+        most = max(self.alarms.MOST, self.run.config.max_skipped)
+        self.alarms.recall(self.ranks.share(told[-most:]), self.skipped)
         self.feedback.begin(step)
         self.curves.begin(step)
         self.done = step
-        self.begin = time.perf_counter()
+        self.restart()
 
-    def _lines_until(self, step: int) -> list[dict[str, Any]]:
-        lines: list[dict[str, Any]] = []
-        if step and self.file.exists():
-            for text in self.file.read_text(encoding="utf-8").splitlines():
-                try:
-                    line = json.loads(text)
-                    if line["step"] <= step:
-                        lines.append(line)
-                except (ValueError, KeyError):
-                    break
-        return lines
+    def _cut(self, step: int) -> list[tuple[int, float | None, bool]]:
+        """Cut the files to `step`; return (step, loss, whether left out) of what stays."""
+        partial = self.file.with_name(self.file.name + ".partial")
+        try:
+            lines = whole_lines(self.file, step, self.say)
+            partial.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
+            partial.replace(self.file)
+            self.feedback.cut(step)
+        except OSError as error:
+            raise InputError(
+                f"{self.run.folder} cannot be written: {error}. Make room and run again: it goes "
+                f"on after step {step}"
+            ) from error
+        return [
+            (line["step"], line["loss"], line.get("left_out", line["loss"] is None))
+            for line in lines
+            if "loss" in line
+        ]
 
     def _write(self, done: int, lines: list[dict[str, Any]], *, keep: bool = False) -> None:
         """Write lines and the curves of the last one; feedback too where it is due."""

@@ -12,10 +12,9 @@ the same, bit for bit, and its loss within rounding.
 import contextlib
 import gc
 import json
-import os
 import time
 import timeit
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,10 +25,11 @@ from torch import Tensor
 from curate.corpus.errors import InputError
 from train import checkpoint
 from train.alarms import Alarm
-from train.config import DEFAULT_MINUTES, TrainConfig
-from train.data import Plan, Reader, Shards, Stream
+from train.config import DEFAULT_MINUTES, DTYPES, TrainConfig
+from train.data import Reader, Stream
 from train.evaluate import fit, glance, measure, summary
 from train.generate import generate
+from train.guards import determined, no_collection, stoppable
 from train.handoff import hand_off
 from train.initial import initial_weights, parent_of, spec_of
 from train.ledger import Ledger, Progress
@@ -38,7 +38,8 @@ from train.models.attention import choose
 from train.objectives import Loss, Rows
 from train.optim import Optimizer, make_optimizer, set_rate
 from train.parallel import Ranks, norm_of, shard, sum_gradients, whole
-from train.runfile import Run, write_json
+from train.runfile import Run, locked, read_json, write_json
+from train.shards import Plan, Shards
 
 __all__ = ["train"]
 
@@ -50,10 +51,36 @@ def train(run: Run, *, progress: Progress | None = None) -> dict[str, Any]:
 
     Of several ranks, only the first one returns it; the others return {} when they are done.
     """
+    ranks = Ranks.start(run.config)
+    opened = _open(run, ranks)
+    with contextlib.ExitStack() as stack:
+        with ranks.agree():
+            if ranks.first:
+                stack.enter_context(locked(run.folder))
+        stack.enter_context(determined(run.config, ranks))
+        try:
+            return _train(run, ranks, *opened, progress)
+        except Alarm as alarm:
+            if ranks.first:
+                raise
+            raise SystemExit(2) from alarm  # the first has said it
+
+
+def _train(
+    run: Run,
+    ranks: Ranks,
+    shards: Shards,
+    plans: dict[str, Plan],
+    reader: Reader,
+    stream: Stream,
+    progress: Progress | None,
+) -> dict[str, Any]:
     config, folder = run.config, run.folder / "checkpoints"
-    ranks = Ranks.start(config)
-    shards, plans, reader, stream = _open(run, ranks)
-    found = ranks.share(checkpoint.find_latest(folder, _say) if ranks.first else None)
+    latest: dict[str, Any] | None = None
+    with ranks.agree():
+        if ranks.first:
+            latest = checkpoint.find_latest(folder, _say)
+    found = ranks.share(latest)
     settled, model, optimizer = _prepare(run, stream, ranks, found)
     steps: int = settled["steps"]
 
@@ -68,32 +95,30 @@ def train(run: Run, *, progress: Progress | None = None) -> dict[str, Any]:
         progress=progress,
         objective=model.objective,
     )
+    peak: float = getattr(config, config.matrix_rate(model.spec.row_tokens))
+    clip, sources = config.grad_clip, len(run.sources)
     start = _resume(found, stream, model, optimizer, ledger)
     feed = _feed(run, model, stream, ranks, range(start, steps))
-    with contextlib.closing(feed), _no_collection():
+    with contextlib.closing(feed), no_collection(), stoppable(ranks) as asked:
         for step, (batch, waited) in enumerate(feed, start):
-            rate = set_rate(optimizer, config, step, steps) * config.learning_rate
-            norm, bad = _update(model, optimizer, batch, config.grad_clip, ranks, ledger.observe)
+            rate = set_rate(optimizer, config, step, steps) * peak
+            norm, bad, sums = _update(model, optimizer, batch, clip, ranks, ledger.observe)
             model.objective.after_step(step)
-            ledger.close_step(step, rate=rate, skipped=bad, grad_norm=norm, waited=waited)
+            ledger.close_step(step, sums, rate=rate, skipped=bad, grad_norm=norm, waited=waited)
 
             done = step + 1
             held = _due(done, config.eval_every, steps) and done < steps and "validation" in plans
-            keep = _due(done, config.checkpoint_every, steps)
+            keep = _due(done, config.checkpoint_every, steps) or bool(asked)
             stop: Alarm | None = None
-            if _due(done, config.log_every, steps) or held or keep:
-                stop = ledger.flush(done)
+            if told := _told(done, config.log_every, steps) or held or keep:
+                stop = ledger.flush(done, keep=keep)
                 gc.collect()
             if held:
-                sums = glance(
-                    model,
-                    reader,
-                    plans["validation"],
-                    ranks.device,
-                    config.eval_rows,
-                    num_sources=len(run.sources),
+                plan, rows = plans["validation"], config.eval_rows
+                seen = glance(
+                    model, reader, plan, ranks.device, rows, num_sources=sources, ranks=ranks
                 )
-                ledger.held_out(done, sums)
+                ledger.held_out(done, seen)
             if keep or stop:
                 tensors = checkpoint.pack(model, optimizer, ledger.state(), ranks)
                 state = {"identity": run.identity, "data": stream.state(done * run.batch_rows)}
@@ -102,6 +127,10 @@ def train(run: Run, *, progress: Progress | None = None) -> dict[str, Any]:
                 )
             if stop:
                 raise stop
+            if asked and done < steps:
+                raise KeyboardInterrupt(f"stopped after step {done} of {steps}")
+            if told:
+                ledger.restart()
     model = _whole(model, ranks)
     ranks.stop()
     if not ranks.first:
@@ -158,13 +187,14 @@ def _update(
     grad_clip: float,
     ranks: Ranks,
     observe: Callable[[Rows, Loss], None] | None = None,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """One step: gradients of sums over micro-batches and ranks, divided once by their targets.
 
     A step whose loss or gradient is not finite changes nothing.
 
     Returns:
-        The gradient's norm before clipping, and whether it was bad (1.0): scalars on the device.
+        The gradient's norm before clipping, whether it was bad (1.0), and [2] nats and targets of
+        all ranks; on the device.
     """
     sums = torch.zeros(2, dtype=torch.float64, device=ranks.device)
     for rows in batch:
@@ -174,7 +204,7 @@ def _update(
         if observe is not None:
             observe(rows, loss)
     gradients = sum_gradients(model, ranks)
-    total, count = ranks.sum_(sums).unbind()
+    total, count = ranks.sum_(sums)
     scale = 1 / count.clamp(min=1)
     norm = norm_of(gradients, ranks) * scale
     bad = 1 - (norm.isfinite() & total.isfinite()).float()
@@ -183,26 +213,16 @@ def _update(
     torch._foreach_mul_(gradients, scale.float())
     optimizer.step(bad)
     optimizer.zero_grad(set_to_none=True)
-    return norm, bad
+    return norm, bad, sums
 
 
 def _due(done: int, every: int, steps: int) -> bool:
     return done == steps or (every > 0 and done % every == 0)
 
 
-@contextlib.contextmanager
-def _no_collection() -> Iterator[None]:
-    """Look for garbage only where the caller does: a search may stop a step for half a second."""
-    enabled = gc.isenabled()
-    gc.collect(1)  # the young: what settling the run left; the rest is modules, which stay
-    gc.freeze()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
-        if enabled:
-            gc.enable()
+def _told(done: int, every: int, steps: int) -> bool:
+    """Return whether a line is due; the last one tells of a whole interval and what is left."""
+    return done == steps or (done % every == 0 and steps - done >= every)
 
 
 def _prepare(
@@ -210,15 +230,16 @@ def _prepare(
 ) -> tuple[dict[str, Any], Model, Optimizer]:
     """Settle what a resumed run must share, and build the model from the seed or its start."""
     config, file, device = run.config, run.folder / "resolved.json", ranks.device
-    if config.deterministic and device.type == "cuda":
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read by the first product
-        torch.use_deterministic_algorithms(True)
     spec = spec_of(run) or ModelSpec.of(
         config, vocab_size=run.vocab_size, row_tokens=run.row_tokens
     )
-    settled: dict[str, Any] = ranks.share(_settle(run, spec, file, ranks) if ranks.first else None)
+    settled: dict[str, Any] = {}
+    with ranks.agree():
+        if ranks.first:
+            settled = _settle(run, spec, file, ranks)
+    settled = ranks.share(settled)
     if found is not None:
-        _same(run, found["identity"], run.folder / "checkpoints")
+        _same(run, found["identity"], run.folder / "checkpoints", int(found["data"]["sample"]))
     torch.set_num_threads(max(1, settled["threads"] // ranks.local_world))
     torch.manual_seed(run.seed)
     model = Model(spec, dtype=getattr(torch, settled["dtype"]), attention=settled["attention"]).to(
@@ -239,9 +260,10 @@ def _prepare(
         shard(model, model.backbone.blocks)
     if "steps" not in settled:
         settled["steps"] = config.steps or _calibrate(run, model, stream, ranks)
-    if ranks.first:
-        write_json(file, settled)
-    return settled, model, make_optimizer(model, config, device)
+    with ranks.agree():
+        if ranks.first:
+            write_json(file, settled)
+    return settled, model, make_optimizer(model, config, device, run.initial)
 
 
 def _settle(run: Run, spec: ModelSpec, file: Path, ranks: Ranks) -> dict[str, Any]:
@@ -249,7 +271,16 @@ def _settle(run: Run, spec: ModelSpec, file: Path, ranks: Ranks) -> dict[str, An
     config, device = run.config, ranks.device
     settled: dict[str, Any] = {}
     if file.exists():
-        settled = json.loads(file.read_text(encoding="utf-8"))
+        settled = read_json(file)
+        kinds = {"identity": dict, "threads": int, "dtype": str, "device": str, "attention": str}
+        wrong = [k for k, kind in kinds.items() if not isinstance(settled.get(k), kind)]
+        if type(settled.get("steps")) is not int or settled.get("dtype") not in DTYPES:
+            wrong.append("steps or dtype")
+        if wrong:
+            raise InputError(
+                f"{file} is damaged ({', '.join(wrong)}); remove it and {file.parent}/checkpoints "
+                "to begin this run anew"
+            )
         _same(run, settled["identity"], file)
     settled.setdefault("identity", run.identity)
     settled.setdefault("threads", config.threads or torch.get_num_threads() * ranks.local_world)
@@ -265,10 +296,12 @@ def _settle(run: Run, spec: ModelSpec, file: Path, ranks: Ranks) -> dict[str, An
     return settled
 
 
-def _same(run: Run, before: dict[str, Any], file: Path) -> None:
-    """Refuse to go on with a run whose arithmetic has changed."""
+def _same(run: Run, before: dict[str, Any], file: Path, sample: int = 0) -> None:
+    """Refuse to go on with a run whose arithmetic, or whose rows before `sample`, have changed."""
     now = json.loads(json.dumps(run.identity))
-    now["plans"] = {k: v for k, v in now["plans"].items() if k in before["plans"]}  # or appended
+    now["plans"] = {k: v for k, v in now["plans"].items() if k in before["plans"]}
+    begun = [phase for phase in before.get("phases", []) if phase[0] < sample]
+    now["phases"], before = now["phases"][: len(begun)], {**before, "phases": begun}
     changed = sorted(k for k in {*now, *before} if now.get(k) != before.get(k))
     if changed:
         shown = ", ".join(f"{k}: {before.get(k)!r:.40} -> {now.get(k)!r:.40}" for k in changed)
@@ -296,7 +329,7 @@ def _calibrate(run: Run, model: Model, stream: Stream, ranks: Ranks) -> int:
     config = run.config
     seconds = 60 * (config.max_minutes or DEFAULT_MINUTES)
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    optimizer = make_optimizer(model, config, ranks.device)
+    optimizer = make_optimizer(model, config, ranks.device, run.initial)
     taken: list[float] = []
     begin = time.perf_counter()
     for batch, _ in _feed(run, model, stream, ranks, range(9)):
@@ -328,10 +361,16 @@ def _resume(
 
 
 def _whole(model: Model, ranks: Ranks) -> Model:
-    """Return the model with all of its tensors; every rank must ask."""
+    """Return the model with all of its tensors on the first rank; every rank must ask."""
     if not ranks.sharded:
         return model
-    tensors = {k: whole(v) for k, v in model.state_dict().items()}
+    tensors = {}
+    for name, piece in model.state_dict().items():
+        tensor = whole(piece)
+        if ranks.first:
+            tensors[name] = tensor.cpu()
+    if not ranks.first:
+        return model
     joined = Model(model.spec, model.backbone.dtype, attention=model.backbone.form)
     joined.load_state_dict(tensors)
     return joined.to(ranks.device)
@@ -383,7 +422,7 @@ def _finish(
         "train_sources": ledger.train_sources(),
         "held_out": held_out,
     }
-    keys = ("initial", "steps", "rows", "dtype", "train_sources", "held_out")
+    keys = ("initial", "steps", "rows", "skipped", "dtype", "train_sources", "held_out")
     folder = hand_off(run, model, {k: result[k] for k in keys})
     result["model"] = str(folder)
     result["sample"] = _sample(run, ledger)

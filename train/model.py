@@ -144,9 +144,13 @@ class Model(nn.Module):
         kind: Any = find(spec.objective)
         self.objective = kind(spec)
         self._compiled: Callable[[Rows], Loss] | None = None
+        self._by_block = False
 
     def forward(self, rows: Rows) -> Loss:
         """Manufacture, predict, measure."""
+        if self._by_block and not self.training:  # other shapes would compile every block anew
+            with torch.compiler.set_stance("force_eager"):
+                return self._measure(rows)
         step = self._compiled if self.training and self._compiled else self._measure
         return step(rows)
 
@@ -163,5 +167,6 @@ class Model(nn.Module):
         if not by_block:
             self._compiled = torch.compile(self._measure, dynamic=False)
             return
+        self._by_block = True
         for block in self.backbone.blocks:
             block.compile(dynamic=False)

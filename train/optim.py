@@ -11,7 +11,7 @@ The schedule is a pure function of (step, steps): nothing of it needs a checkpoi
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -38,6 +38,9 @@ POLAR_EXPRESS = tuple(
         (2.300652019954817, -1.6689039845747493, 0.4188073119525673),
     )
 )
+#: AdamW's: gradients are means over a step's targets, so a rare id's shrink with the batch (a
+#: median of 2e-8 at 524,288 tokens), and 1e-8 would hold their rows back.
+EPS = 1e-10
 
 
 def polar(stack: Tensor) -> Tensor:
@@ -109,7 +112,7 @@ class Optimizer(torch.optim.Optimizer):
             beta2=group["betas"][1],
             lr=group["lr"],
             weight_decay=group["weight_decay"],
-            eps=1e-8,
+            eps=EPS,
             maximize=False,
         )
 
@@ -191,8 +194,15 @@ def _shared_polar(stack: Tensor) -> Tensor:
     return joined
 
 
-def make_optimizer(model: Model, config: TrainConfig, device: torch.device) -> Optimizer:
+def make_optimizer(
+    model: Model,
+    config: TrainConfig,
+    device: torch.device,
+    start: Mapping[str, Any] | None = None,
+) -> Optimizer:
     """Build the optimizer; a group's `peak` is its full learning rate.
+
+    Going on from weights, `start` is what `train.initial.describe` found of them.
 
     Parameters are told apart by name: `embedding`, `head`, vectors, matrices. A module whose
     weight is several matrices above one another says so: `parts`, the rows of each.
@@ -205,10 +215,12 @@ def make_optimizer(model: Model, config: TrainConfig, device: torch.device) -> O
         if kind == "embedding" and model.spec.tied:  # it is the head too, which bears less
             kind = "head"
         groups[kind].append(parameter)
+    scales: Mapping[str, float] = (start or {}).get("scales", {})
+    of_head = scales.get("embedding" if model.spec.tied else "head", 1.0)
     adamw = {"kind": "adamw", "betas": (config.beta1, config.beta2), "weight_decay": 0.0}
     settings: dict[str, dict[str, Any]] = {
-        "embedding": {**adamw, "peak": config.embedding_lr},
-        "head": {**adamw, "peak": config.head_lr},
+        "embedding": {**adamw, "peak": config.embedding_lr * scales.get("embedding", 1.0)},
+        "head": {**adamw, "peak": config.head_lr * of_head},
         "vector": {**adamw, "peak": config.vector_lr},
         "matrix": {
             "kind": "muon",

@@ -9,6 +9,7 @@ gathered are tensors: nothing is pickled.
 (True, {'steps': 3}, [1.0, 1.0])
 """
 
+import contextlib
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -83,9 +84,30 @@ class Ranks:
             dist.all_reduce(tensor)
         return tensor
 
-    def barrier(self) -> None:
-        """Wait until every rank is here."""
-        self.sum_(torch.zeros(1, device=self.device)).item()  # on CUDA only this waits
+    @contextlib.contextmanager
+    def agree(self) -> Iterator[None]:
+        """Do what may fail on some ranks: if it does, all of them stop, and none waits for ever.
+
+        Every rank must come here, and none may ask the others for anything inside.
+
+        Raises:
+            InputError: on the first rank, another failed; that one raises what it met.
+            SystemExit: on any other, where nothing is left to say.
+        """
+        problem: Exception | None = None
+        try:
+            yield
+        except Exception as error:
+            problem = error
+        failed = problem is not None
+        if self.world > 1:
+            failed = int(self.sum_(torch.tensor([int(failed)], device=self.device))) > 0
+        if problem is not None:
+            raise problem
+        if failed and self.first:
+            raise InputError("another process of this run failed; it says why")
+        if failed:
+            raise SystemExit(2)
 
     def share(self, content: Any) -> Any:
         """Return the first rank's `content` (plain data) on every rank; the others' is ignored."""

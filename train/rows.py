@@ -25,7 +25,7 @@ __all__ = ["IGNORE", "Block", "RowReader", "Store", "open_rows"]
 
 Ints = np.ndarray[Any, np.dtype[Any]]
 IGNORE = -100
-ARRAYS = ("tokens", "targets", "sources", "documents", "keys")
+ARRAYS = ("tokens", "targets", "sources", "documents", "spans", "keys")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +37,8 @@ class Block:
         targets: [B, T] int64, the token that follows in the same document, else -100.
         sources: [B, T] int64 source codes, 0 in padding.
         documents: [B, T] int64 ordinals of the document over all shards, -1 in padding.
+        spans: [B, T] int64 number of the plan's span in its row, from 0; padding is one more. So
+            copies of a document side by side are told apart.
         keys: [B, 3] int64 (seed, epoch, row of the plan): the key of any randomness.
         state: where the data stands behind this block, for `Store.batches`.
     """
@@ -45,6 +47,7 @@ class Block:
     targets: Ints
     sources: Ints
     documents: Ints
+    spans: Ints
     keys: Ints
     state: Mapping[str, int] | None = None
 
@@ -122,9 +125,9 @@ class RowReader:
         keys = np.empty((len(rows), 3), dtype=np.int64)
         keys[:, 0], keys[:, 1], keys[:, 2] = seed, epoch, rows
         if not len(rows):
-            none = np.zeros((4, 0, self.row_tokens), np.int64)
+            none = np.zeros((0, self.row_tokens), np.int64)
             return Block(
-                tokens=none[0], targets=none[1], sources=none[2], documents=none[3], keys=keys
+                tokens=none, targets=none, sources=none, documents=none, spans=none, keys=keys
             )
         spans, ends = plan.spans_of(rows)
         tokens, free, places = self._tokens(plan, (spans, ends))
@@ -134,16 +137,20 @@ class RowReader:
         last = np.cumsum(sizes) - sizes + lengths - 1
         targets = self._targets(tokens, last, lengths, ordinals, places)
         documents, sources = np.repeat(ordinals, sizes), np.repeat(plan.sources[spans], sizes)
+        counts = np.diff(ends, prepend=0)
+        numbers = np.repeat(np.arange(len(spans)) - np.repeat(ends - counts, counts), sizes)
         for row in np.flatnonzero(free).tolist():
             stop = (row + 1) * self.row_tokens
             padding = slice(stop - int(free[row]), stop)
             targets[padding], documents[padding], sources[padding] = IGNORE, -1, 0
+            numbers[padding] = counts[row]
         shape = (len(rows), self.row_tokens)
         return Block(
             tokens=tokens.reshape(shape),
             targets=targets.reshape(shape),
             sources=sources.reshape(shape),
             documents=documents.reshape(shape),
+            spans=numbers.reshape(shape),
             keys=keys,
         )
 

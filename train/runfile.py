@@ -4,11 +4,13 @@
 tokenizer is refused here, with what was found and what to do.
 """
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from train.config import TrainConfig
 from train.order import Phase
 from train.shards import map_table
 
-__all__ = ["Run", "file_sha256", "load_run", "read_json", "write_json"]
+__all__ = ["Run", "file_sha256", "load_run", "locked", "read_json", "write_json"]
 
 #: Settings that may change between two starts of one run: they do not touch the arithmetic.
 FREE_SETTINGS = frozenset(
@@ -107,7 +109,6 @@ def load_run(
 
         why = f"; the objective {config.objective!r} needs it: choose another, or tokenize again"
         columns = (*find(config.objective).needs.names, "num_bytes")
-    seed = config.seed if config.seed is not None else raw["seed"]
     if raw["row_tokens"] < 2:
         raise InputError(f"{file}: row_tokens is {raw['row_tokens']}; a row has at least 2 tokens")
     if not raw["shards"]:
@@ -117,61 +118,99 @@ def load_run(
             Phase(first_row=p["first_row"], plan=p["plan"], epoch=p["epoch"])
             for p in raw.get("phases") or [{"first_row": 0, "plan": "train", "epoch": 0}]
         ]
-        tokenizer = _tokenizer(raw["tokenizer"], file.parent)
         if verify is None:
             verify = sum(entry.get("bytes", 0) for entry in raw["shards"]) <= QUICK_BYTES
-        shards = [
-            _table(entry, file.parent, columns, digest=verify, why=why) for entry in raw["shards"]
-        ]
-        plans = {
-            name: [_table(entry, file.parent, ["spans"], digest=True) for entry in entries]
-            for name, entries in raw["plans"].items()
-        }
+        files = _files(raw, file, columns, verify=verify, why=why)
         vocab_size, specials = int(raw["tokenizer"]["vocab_size"]), raw["tokenizer"]["specials"]
-        sizes = raw["tokenizer"].get("num_bytes")  # of each id's text
-        token_bytes = _table(sizes, file.parent, ["num_bytes"], digest=True) if sizes else None
-        if sizes and sizes["rows"] != vocab_size:
-            raise InputError(f"{file}: {sizes['rows']} ids have bytes, of {vocab_size}")
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{file}: an entry is not as expected: {error!r}") from error
     initial = _initial(raw, file)
     for phase in phases:
-        if phase.plan not in plans:
-            raise InputError(one_of("plan", phase.plan, sorted(plans)) + f" (phases of {file})")
+        if phase.plan not in raw["plans"]:
+            names = sorted(raw["plans"])
+            raise InputError(one_of("plan", phase.plan, names) + f" (phases of {file})")
     for name in ("bos", "eos", "pad"):
         if not 0 <= specials.get(name, -1) < vocab_size:
             raise InputError(f"{file}: the tokenizer has no id for {name!r} below {vocab_size}")
-    settings = {k: v for k, v in config.to_mapping().items() if k not in FREE_SETTINGS | {"seed"}}
     return Run(
         folder=file.parent,
         id=raw["id"],
         corpus=raw["corpus"],
-        tokenizer=tokenizer,
         vocab_size=vocab_size,
         specials=specials,
         sources=raw["sources"],
-        shards=shards,
-        plans=plans,
         row_tokens=raw["row_tokens"],
         config=config,
-        seed=seed,
+        seed=config.seed if config.seed is not None else raw["seed"],
         phases=phases,
-        identity={
-            "tokenizer": raw["tokenizer"]["sha256"],
-            "shards": _digest([entry["sha256"] for entry in raw["shards"]]),
-            "plans": {k: _digest([e["sha256"] for e in v]) for k, v in raw["plans"].items()},
-            "sources": raw["sources"],
-            "row_tokens": raw["row_tokens"],
-            "seed": seed,
-            **({"initial": initial["sha256"]} if initial else {}),
-            **settings,
-        },
-        token_bytes=token_bytes,
+        identity=_identity(raw, config, phases, initial),
         initial=initial,
         checks=raw.get("checks") or {},
+        **files,
     )
 
 
+def _files(
+    raw: Mapping[str, Any], file: Path, columns: Sequence[str], *, verify: bool, why: str
+) -> dict[str, Any]:
+    """Check what a run names; return the local files, by the names that `Run` has for them."""
+    base = file.parent
+    tokenizer = _tokenizer(raw["tokenizer"], base)
+    shards = [_table(entry, base, columns, digest=verify, why=why) for entry in raw["shards"]]
+    plans = {
+        name: [_table(entry, base, ["spans"], digest=True) for entry in entries]
+        for name, entries in raw["plans"].items()
+    }
+    sizes, ids = raw["tokenizer"].get("num_bytes"), raw["tokenizer"]["vocab_size"]
+    token_bytes = _table(sizes, base, ["num_bytes"], digest=True) if sizes else None
+    if sizes and sizes["rows"] != ids:
+        raise InputError(f"{file}: {sizes['rows']} ids have bytes, of {ids}")
+    return {"tokenizer": tokenizer, "shards": shards, "plans": plans, "token_bytes": token_bytes}
+
+
+def _identity(
+    raw: Mapping[str, Any],
+    config: TrainConfig,
+    phases: Sequence[Phase],
+    initial: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """Return what a checkpoint must agree with: whatever shapes the rows and the arithmetic."""
+    settings = {k: v for k, v in config.to_mapping().items() if k not in FREE_SETTINGS | {"seed"}}
+    return {
+        "tokenizer": raw["tokenizer"]["sha256"],
+        "shards": _digest([entry["sha256"] for entry in raw["shards"]]),
+        "plans": {k: _digest([e["sha256"] for e in v]) for k, v in raw["plans"].items()},
+        "phases": [[phase.first_row, phase.plan, phase.epoch] for phase in phases],
+        "sources": raw["sources"],
+        "row_tokens": raw["row_tokens"],
+        "seed": config.seed if config.seed is not None else raw["seed"],
+        **({"initial": initial["sha256"]} if initial else {}),
+        **settings,
+    }
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a run's folder; however this process ends, the system lets go of it.
+
+    Raises:
+        InputError: another process holds it.
+    """
+    with (folder / "train.lock").open("ab") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(
+                f"{folder} is being trained by another process; wait for it, or stop it, and run "
+                "again"
+            ) from error
+        except OSError:  # some network file systems have no locks; most runs are alone
+            pass
+        yield
+
+
+#: What to do where the run's folder takes nothing.
+ROOM = "make room or make it writable, and run the same command again"
 _SHAPE: dict[str, type] = {
     "id": str,
     "corpus": dict,
@@ -307,9 +346,13 @@ def _tokenizer(entry: Mapping[str, Any], base: Path) -> Path:
 def write_json(path: Path, content: Any) -> None:
     """Write JSON so that a reader sees the old file or the new one, never half of it."""
     partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as stream:
-        json.dump(content, stream, indent=1)
-        stream.write("\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(path)
+    try:
+        with partial.open("w", encoding="utf-8") as stream:
+            json.dump(content, stream, indent=1)
+            stream.write("\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise InputError(f"{path} cannot be written: {error.strerror}; {ROOM}") from error

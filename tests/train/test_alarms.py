@@ -30,6 +30,10 @@ def _see(alarms, losses, *, first=1, skipped=None, every=10, **times):
     return [text for text in said if text]
 
 
+def _told(first, losses):
+    return [(step, loss, False) for step, loss in enumerate(losses, first)]
+
+
 def _curve(steps, noise, seed=0):
     """A healthy run: from chance, a power law down to about 3 nats, heavy-tailed noise."""
     random = np.random.default_rng(seed)
@@ -88,7 +92,7 @@ def test_too_many_steps_that_are_not_finite_stop_the_run_in_a_row_or_in_all():
     with pytest.raises(Alarm, match="101 in all"):
         _see(_alarms(), _curve(2000, 0.05), skipped=often)
     resumed = _alarms()
-    resumed.recall(1, losses[:100], 100)
+    resumed.recall(_told(1, losses[:100]), 100)
     with pytest.raises(Alarm, match="101 in all"):
         _see(resumed, losses[100:], first=101, skipped=often[100:] | True)
     unguarded = losses.copy()
@@ -111,7 +115,7 @@ def test_waiting_for_rows_is_told_once_and_stops_a_run_only_after_minutes():
 def test_a_restart_remembers_what_was_usual():
     losses = _curve(1000, 0.05)
     alarms = _alarms()
-    alarms.recall(501, losses[500:], 0)
+    alarms.recall(_told(501, losses[500:]), 0)
     with pytest.raises(Alarm, match="the loss jumped"):
         _see(alarms, losses[:120] * 0 + 8, first=1001)
 
@@ -123,7 +127,7 @@ def _lines(path):
 def test_a_run_whose_loss_stays_at_chance_stops_with_everything_on_the_disk(make_run, monkeypatch):
     monkeypatch.setattr(Alarms, "CHANCE_STEPS", 20)
     monkeypatch.setattr(Alarms, "CHANCE_MEAN", 10)
-    path = make_run(steps=26, learning_rate=1e-9, head_lr=1e-9, embedding_lr=1e-9, muon_lr=1e-9)
+    path = make_run(steps=28, learning_rate=1e-9, head_lr=1e-9, embedding_lr=1e-9, muon_lr=1e-9)
     with pytest.raises(Alarm, match="nothing was learnt"):
         train.run(path, lambda *_: None)
     last = _lines(path)[-1]["step"]

@@ -45,7 +45,15 @@ def _rows(lengths):
             targets[row, place : place + size - 1] = tokens[row, place + 1 : place + size]
             place, ordinal = place + size, ordinal + 1
     keys = torch.zeros(len(lengths), 3, dtype=torch.int64)
-    return Rows(tokens=tokens, targets=targets, sources=tokens * 0, documents=documents, keys=keys)
+    spans = torch.nn.functional.pad((documents.diff(dim=1) != 0).cumsum(1), (1, 0))
+    return Rows(
+        tokens=tokens,
+        targets=targets,
+        sources=tokens * 0,
+        documents=documents,
+        spans=spans,
+        keys=keys,
+    )
 
 
 def _loss_and_gradients(model, rows):
@@ -128,9 +136,20 @@ def test_copies_of_a_document_side_by_side_do_not_see_one_another():
     assert rows.pieces[0].unique().tolist() == [0, 1, 2]
 
 
+def test_a_form_that_another_torch_calls_otherwise_is_not_chosen(monkeypatch):
+    def other(q, k, v, where):
+        raise TypeError("varlen_attn() got an unexpected keyword argument 'window_size'")
+
+    monkeypatch.setitem(FORMS, "blocks", other)
+    form, told = choose(_spec(document_mask=True), torch.device("cpu"), torch.float32, 2)
+    assert form != "blocks"
+    assert "window_size" in told["blocks"]["failed"]
+
+
 def test_a_withdrawn_document_is_one_piece_and_so_is_padding():
     rows = _rows([[10, 10, 12]])
     rows.targets[0, 10:20] = -100
+    rows.targets[0, 4] = -100  # a pad id inside a text is no border
     assert rows.pieces[0].tolist() == [0] * 10 + [1] * 10 + [2] * 12 + [3] * 8
 
 

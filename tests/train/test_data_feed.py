@@ -61,9 +61,23 @@ def test_rows_are_read_ahead_by_a_thread_in_order(make_run, far, monkeypatch):
     fed = list(stream.feed(range(9), 6, far, micro_rows=4, documents=True))
     for (parts, _), tokens in zip(fed, plain, strict=True):
         assert torch.equal(torch.cat([p.tokens for p in parts]), tokens)
-        assert {p.cu_seqlens.shape for p in parts} == {(4 * stream.max_spans + 1,)}
+        assert {p.cu_seqlens.shape for p in parts} == {(stream.room.pieces(4) + 1,)}
     assert names == {"rows_0"}
     assert [len(list(stream.feed(range(3, n), 6, far))) for n in (3, 4, 6)] == [0, 1, 3]
+
+
+def test_pieces_are_the_plans_spans_and_fit_their_bound(make_run):
+    stream = _stream(make_run())
+    for step in range(6):
+        rows = stream.batch(step, 6)
+        borders = rows.pieces.diff(dim=1) != 0
+        assert torch.equal(borders, rows.documents.diff(dim=1) != 0)
+        assert not rows.pieces[:, 0].any()
+        bound = stream.room.pieces(6)
+        found = cu_seqlens(rows.pieces, bound + 1)
+        assert int((found < rows.tokens.numel()).sum()) == 6 + int(borders.sum()) <= bound
+        rows.targets[:, 3] = -100  # a pad id inside a text is no border
+        assert torch.equal(rows.pieces.diff(dim=1) != 0, borders)
 
 
 def test_what_fails_in_the_thread_is_told_and_a_feed_that_is_left_ends_it(make_run, far):

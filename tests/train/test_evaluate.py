@@ -4,6 +4,7 @@ import json
 import math
 import os
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -88,6 +89,23 @@ def test_all_scorers_answer_for_the_same_targets_and_a_glance_splits_them_by_sou
         assert math.isclose(looked[0, code], scored.nats["model"][mine].sum(), rel_tol=1e-6)
     apart = [sums(unigram, store.shards, np.array([i]))[0] for i in scored.ordinals]
     np.testing.assert_allclose(scored.nats["unigram"], apart, rtol=1e-12)
+
+
+@pytest.mark.parametrize("num_rows", [2, 11])
+def test_ranks_share_a_glance_and_call_the_model_equally_often(trained, num_rows):
+    _, run, model = trained()
+    store = Store(run)
+    reader = Reader(store.shards, row_tokens=run.row_tokens, pad=2, vocab_size=70, ends=(0, 1))
+    plan, device = store.plan("validation"), torch.device("cpu")
+    alone = glance(model, reader, plan, device, num_rows, num_sources=3)
+    parts, calls = [], []
+    model.register_forward_hook(lambda _, rows, loss: calls.append(len(rows[0].tokens)))
+    for rank in range(4):
+        share = SimpleNamespace(rank=rank, world=4, sum_=lambda sums: sums)
+        parts.append(glance(model, reader, plan, device, num_rows, num_sources=3, ranks=share))
+    torch.testing.assert_close(sum(parts), alone, rtol=1e-6, atol=1e-6)
+    assert len(calls) == 4
+    assert len({*calls}) == 1
 
 
 def test_a_glance_at_a_plan_without_rows_is_empty(trained):

@@ -76,6 +76,21 @@ def test_a_run_starts_from_a_models_weights_and_says_so_in_its_lineage(
     assert (own["run"], own["corpus"]["name"]) == ("tiny", "tiny")
 
 
+def test_a_trained_model_goes_on_without_forgetting(make_run: RunMaker, foreign: Path) -> None:
+    """Its weights have the scale of other trainers', far from that of our own embedding."""
+    weights = load_file(foreign / "model.safetensors")
+    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+        weights[name] *= 0.02
+    save_file(weights, foreign / "model.safetensors")
+    tokenizer = foreign / "tokenizer.json"
+    found = describe(foreign, tokenizer)["scales"]
+    assert found == pytest.approx({"embedding": 0.02, "head": 0.02}, rel=0.05)
+    first = make_run("first", steps=80, edit=_from(foreign, tokenizer))
+    learned = train.run(first)["held_out"]["model"]["nats_per_target"]
+    again = make_run("again", steps=20, edit=_from(first.parent, tokenizer))
+    assert train.run(again)["held_out"]["model"]["nats_per_target"] < learned + 0.1
+
+
 def test_rows_of_ids_that_no_tokenizer_gives_are_cut(make_run: RunMaker, foreign: Path) -> None:
     run = load_run(make_run(edit=_from(foreign, foreign / "tokenizer.json")))
     weights = initial_weights(run)

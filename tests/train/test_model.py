@@ -194,6 +194,23 @@ def test_a_step_is_one_graph_with_the_same_loss(attention, monkeypatch):
     assert torch.equal(compiled(_rows(1)).units, plain(_rows(1)).units)
 
 
+def test_compiled_blocks_are_left_alone_in_evaluation(monkeypatch):
+    """Held-out batches have other shapes: each would be compiled anew, block by block."""
+    model, made, real = _model(), [], torch.compile
+
+    def backend(graph, _):
+        made.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", lambda f, **k: real(f, backend=backend, **k))
+    model.compile_(by_block=True)
+    with torch.no_grad():
+        model.eval()(_rows())
+        assert not made
+        model.train()(_rows())
+        assert made
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("by_block", [False, True])
 def test_the_compiled_model_gives_the_same_loss(by_block):

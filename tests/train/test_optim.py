@@ -163,7 +163,7 @@ def test_adamw_equals_torchs_own(kind):
         groups.append(
             {"params": [parameter], "lr": rate or config.learning_rate, "weight_decay": decay}
         )
-    theirs = torch.optim.AdamW(groups, betas=(config.beta1, config.beta2))
+    theirs = torch.optim.AdamW(groups, betas=(config.beta1, config.beta2), eps=optim.EPS)
     for step in range(3):
         _gradients(model, step)
         _gradients(twin, step)
@@ -246,6 +246,30 @@ def test_a_tied_embedding_has_the_heads_rate():
     made = make_optimizer(model, TrainConfig(), torch.device("cpu"))
     peaks = {id(p): g["peak"] for g in made.param_groups for p in g["params"]}
     assert peaks[id(model.backbone.embedding.weight)] == TrainConfig().head_lr
+
+
+def test_the_scale_of_loaded_weights_is_that_of_their_rates():
+    config, model = TrainConfig(), Small()
+    start = {"scales": {"embedding": 0.02, "head": 0.5}}
+    for tied in (False, True):
+        model.spec.tied = tied
+        made = make_optimizer(model, config, torch.device("cpu"), start)
+        peaks = {id(p): g["peak"] for g in made.param_groups for p in g["params"]}
+        rate = config.head_lr if tied else config.embedding_lr
+        assert peaks[id(model.backbone.embedding.weight)] == rate * 0.02
+        assert peaks[id(model.head)] == config.head_lr * (0.02 if tied else 0.5)
+
+
+def test_gradients_of_rare_ids_in_large_batches_move_their_rows_as_any_others():
+    model, optimizer = _made()
+    weight = model.backbone.embedding.weight
+    before = weight.detach().clone()
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    weight.grad[0], weight.grad[1] = 1.0, 1e-8
+    optimizer.step()
+    moved = (before - weight.detach()).mean(1) / optimizer.param_groups[0]["lr"]
+    torch.testing.assert_close(moved, torch.tensor([1.0, 1.0, *[0.0] * 7]), rtol=0.02, atol=0)
 
 
 def test_muon_is_chosen_where_its_products_are_a_small_part_of_a_step():

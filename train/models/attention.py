@@ -25,6 +25,9 @@ __all__ = ["FORMS", "Scope", "choose", "scope"]
 BLOCK = 128
 #: How far a form may be from `dense` in float32, as a part of its largest number.
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2}
+#: What a form may end with that does not run here; the last two: a torch whose kernel is called
+#: otherwise.
+FAILURES = (RuntimeError, NotImplementedError, ValueError, ImportError, TypeError, AttributeError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,7 +204,7 @@ def choose(
     for name in _candidates(spec, device) if forced == "auto" else [forced]:
         try:
             told[name] = _try(name, spec, device, dtype, batch_rows)
-        except (RuntimeError, NotImplementedError, ValueError, ImportError) as error:
+        except FAILURES as error:
             told[name] = {"failed": str(error).partition("\n")[0][:200]}
     right = {k: v["ms"] for k, v in told.items() if v.get("error", 1.0) <= TOLERANCE[dtype]}
     if not right:

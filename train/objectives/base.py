@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 __all__ = ["Batch", "Loss", "Objective", "Rows"]
@@ -25,6 +24,8 @@ class Rows:
         sources: [B, T] int64 source codes, 0 in padding.
         documents: [B, T] int64 ordinals of the document over all shards, -1 in padding.
         keys: [B, 3] int64 (seed, epoch, row of the plan): the key of any randomness.
+        spans: [B, T] int64 or None: number of the plan's span in its row, padding being one more.
+            None where no document stands beside a copy of itself.
         cu_seqlens: [k + 1] int32 or None: where the pieces of documents begin in the flat batch,
             padding being a piece; of a fixed length, the tail repeats B x T.
     """
@@ -34,6 +35,7 @@ class Rows:
     sources: Tensor
     documents: Tensor
     keys: Tensor
+    spans: Tensor | None = None
     cu_seqlens: Tensor | None = None
 
     def to(self, device: torch.device) -> "Rows":
@@ -45,14 +47,8 @@ class Rows:
 
     @property
     def pieces(self) -> Tensor:
-        """[B, T] int64, equal inside one piece of one document.
-
-        Copies of a document that lie side by side are two pieces: the second begins where targets
-        begin again.
-        """
-        other = self.documents[:, 1:] != self.documents[:, :-1]
-        again = (self.targets[:, :-1] < 0) & (self.targets[:, 1:] >= 0)
-        return F.pad((other | again).cumsum(1), (1, 0))
+        """[B, T] int64, equal inside one piece of one document: the plan's spans."""
+        return self.documents if self.spans is None else self.spans
 
 
 @dataclass(frozen=True, kw_only=True)

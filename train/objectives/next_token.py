@@ -18,8 +18,20 @@ from train.objectives.base import Batch, Loss, Objective, Rows
 
 __all__ = ["OBJECTIVE", "NextToken", "capped_cross_entropy"]
 
-#: A slice's logits on a CPU, which stay in its cache; tokens of a slice elsewhere.
-SLICE_LOGITS, SLICE_TOKENS = 1 << 21, 1 << 13
+#: A slice's logits: on a CPU they stay in its cache; elsewhere 512 MB of float32, which leave the
+#: memory to the model, but never fewer tokens than these: each slice adds to the head's gradient.
+SLICE_LOGITS, SLICE_LOGITS_ELSEWHERE, SLICE_TOKENS = 1 << 21, 1 << 27, 1 << 10
+
+
+def slice_tokens(num_rows: int, *, on_cpu: bool) -> int:
+    """Return the tokens whose logits, over so many ids, are made at once.
+
+    >>> slice_tokens(50304, on_cpu=False), slice_tokens(4096, on_cpu=True)
+    (2560, 512)
+    """
+    if on_cpu:
+        return max(64, SLICE_LOGITS // num_rows)
+    return max(SLICE_TOKENS, SLICE_LOGITS_ELSEWHERE // num_rows // 128 * 128)
 
 
 class _CrossEntropy(torch.autograd.Function):
@@ -40,8 +52,7 @@ class _CrossEntropy(torch.autograd.Function):
         d_hidden = torch.empty_like(hidden) if need else None
         d_weight = torch.zeros_like(weight) if need else None
         one = units.new_ones(())
-        on_cpu = hidden.device.type == "cpu"
-        per_slice = max(64, SLICE_LOGITS // len(weight)) if on_cpu else SLICE_TOKENS
+        per_slice = slice_tokens(len(weight), on_cpu=hidden.device.type == "cpu")
         for start in range(0, len(hidden), per_slice):
             part = slice(start, start + per_slice)
             logits = (hidden[part] @ matrix.T).float()

@@ -101,7 +101,7 @@ class _Block(nn.Module):
 
 
 class _Plain(nn.Module):
-    """[B, T] ids -> [B, T, V] logits."""
+    """[B, T] ids and targets -> the mean loss, so that compiling the model compiles it too."""
 
     def __init__(self, size: Size) -> None:
         super().__init__()
@@ -114,9 +114,10 @@ class _Plain(nn.Module):
                 deep = math.sqrt(2 * size.depth) if ".out." in name else 1.0
                 nn.init.normal_(parameter, std=0.02 / deep)
 
-    def forward(self, ids: Tensor) -> Tensor:
+    def forward(self, ids: Tensor, targets: Tensor) -> Tensor:
         x = self.tokens(ids) + self.places.weight[: ids.size(1)]
-        return F.linear(self.norm(self.blocks(x)), self.tokens.weight)
+        logits = F.linear(self.norm(self.blocks(x)), self.tokens.weight)
+        return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
 
 class Reference(Arm):
@@ -145,16 +146,11 @@ class Reference(Arm):
         """Return the model."""
         return _Plain(self.size)
 
-    def logits(self, ids: Tensor) -> Tensor:
-        """Return [B, T, V]."""
-        made: Tensor = self.call(ids)
-        return made
-
-    def loss(self, rows: Rows, reduction: str) -> Tensor:
-        """Return the loss of rows in autocast's types."""
+    def loss(self, call: Callable[..., Any], rows: Rows) -> Tensor:
+        """Return the mean loss of rows in autocast's types; `call` is the model, or compiled."""
         with self.precision():
-            flat = self.logits(rows.tokens).flatten(0, 1)
-            return F.cross_entropy(flat, rows.targets.flatten(), reduction=reduction)
+            made: Tensor = call(rows.tokens, rows.targets)
+        return made
 
     def precision(self) -> AbstractContextManager[Any]:
         """Return autocast to bfloat16 on CUDA; a CPU stays in float32."""
@@ -170,14 +166,15 @@ class Reference(Arm):
         for group in self.optimizer.param_groups:
             group["lr"] = self.size.rate * fraction
         for rows in batch:
-            torch.autograd.backward(self.loss(rows, "mean") / len(batch))
+            torch.autograd.backward(self.loss(self.call, rows) / len(batch))
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 
     def nats(self, rows: Rows) -> float:
         """Return the sum of losses over the targets of rows."""
-        return float(self.loss(rows, "sum"))
+        # Not compiled: other shapes would be compiled anew, and slow the next updates down.
+        return float(self.loss(self.model, rows) * (rows.targets >= 0).sum())
 
 
 class HuggingFace(Reference):
@@ -209,14 +206,13 @@ class HuggingFace(Reference):
         config.loss_type = "ForCausalLM"
         return GPT2LMHeadModel(config)
 
-    def loss(self, rows: Rows, reduction: str) -> Tensor:
+    def loss(self, call: Callable[..., Any], rows: Rows) -> Tensor:
         """Return the model's own loss, of the targets that all arms have."""
-        count = (rows.targets >= 0).sum()
         with self.precision():
-            loss: Tensor = self.call(
+            loss: Tensor = call(
                 input_ids=rows.tokens, labels=rows.targets, shift_labels=rows.targets
             ).loss
-        return loss * count if reduction == "sum" else loss
+        return loss
 
 
 class Ours(Arm):
