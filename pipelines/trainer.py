@@ -4,12 +4,15 @@ The trainer is started by its absolute file with `-P`, so that a `train.py` in t
 cannot win. What it says last, when it fails, is what people are told.
 """
 
+import contextlib
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from curate.corpus.errors import InputError
@@ -17,6 +20,7 @@ from curate.corpus.errors import InputError
 __all__ = ["StoppedError", "call", "command"]
 
 _TRAINER = Path(__file__).resolve().parents[1] / "train" / "__main__.py"
+_PATIENCE_S = 60
 _REFUSED = 2  # the exit code of a refusal, which is told in its own words
 # What torchrun and the ranks say around a refusal, which has one line or two.
 _OTHERS = re.compile(r"\[rank|[EIW]\d{4} |Traceback|error: |\S+Warning: |\*{5}|={5}")
@@ -73,17 +77,41 @@ def call(
         ) as process:
             assert process.stdout is not None, "asked for a pipe"
             try:
-                for line in process.stdout:
-                    if on_line is not None:
-                        on_line(line.rstrip("\n"))
-                code = process.wait()
+                with _terminable():
+                    for line in process.stdout:
+                        if on_line is not None:
+                            on_line(line.rstrip("\n"))
+                    code = process.wait()
             finally:
                 if process.poll() is None:
-                    process.terminate()
+                    _end(process)
         errors.seek(0)
         said = errors.read().strip()
     if code:
         _fail(code, said, processes)
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """Take SIGTERM as Ctrl-C is taken, where signals can be: in the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _end(process: "subprocess.Popen[str]") -> None:
+    """Let the trainer finish its step and keep it; a second Ctrl-C or a minute ends it at once."""
+    try:
+        process.terminate()
+        process.wait(timeout=_PATIENCE_S)
+    except (KeyboardInterrupt, subprocess.TimeoutExpired):
+        process.kill()
+        process.wait()
 
 
 def _fail(code: int, said: str, processes: int) -> None:

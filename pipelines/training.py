@@ -4,8 +4,10 @@ The run's id is a digest of what it trains on and how, so asking twice finds the
 (nothing is done again) or interrupted (it goes on from its newest checkpoint).
 """
 
+import contextlib
 import dataclasses
 import json
+import re
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -28,6 +30,9 @@ __all__ = ["finished", "load_config", "prepare_run", "train_run"]
 _OF_THE_RUN = {"document_mask"}
 
 
+_SCIENTIFIC = re.compile(r"[+-]?\d+[eE][+-]?\d{1,3}")
+
+
 def load_config(path: str | Path | None) -> dict[str, Any]:
     """Read and check a training config; None gives the defaults.
 
@@ -45,6 +50,11 @@ def load_config(path: str | Path | None) -> dict[str, Any]:
         return {}
     if not isinstance(data, dict):
         raise InputError(f"{path}: a training config is a mapping such as `depth: 4`")
+    # YAML 1.1 reads 1e-3 as a word, for want of a dot; everybody writes rates so.
+    data = {
+        name: float(value) if isinstance(value, str) and _SCIENTIFIC.fullmatch(value) else value
+        for name, value in data.items()
+    }
     try:
         TrainConfig.from_mapping(data)
     except InputError as error:
@@ -130,10 +140,21 @@ def _initial(corpus: Corpus, config: Mapping[str, Any]) -> dict[str, Any] | None
     with tempfile.TemporaryDirectory() as cache:
         storage = corpus.store.storage
         file = storage.local_copy(tokenizer["path"], tokenizer["sha256"], Path(cache))
-        arguments = ["initial", "--tokenizer", str(file), "--", config["init_from"]]
+        start = _start_of(config["init_from"], corpus)
+        arguments = ["initial", "--tokenizer", str(file), "--", start]
         call(arguments, on_line=lines.append)
     initial: dict[str, Any] = json.loads(lines[-1])
     return initial
+
+
+def _start_of(folder: str, corpus: Corpus) -> str:
+    """Return the folder to start from; what is none may be the beginning of a run's id."""
+    from pipelines.runs import find_run
+
+    if not Path(folder).is_dir():
+        with contextlib.suppress(InputError):
+            return str(find_run(Path(folder).name, store=corpus.store).path.parent)
+    return folder
 
 
 def _with_sizes(config: Mapping[str, Any], initial: Mapping[str, Any]) -> dict[str, Any]:
@@ -213,6 +234,7 @@ def train_run(
     progress: Callable[[int, int, dict[str, Any]], None] | None = None,
     *,
     processes: int = 1,
+    tell: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Train in processes of its own, or return the result that is there.
 
@@ -220,6 +242,7 @@ def train_run(
         run_json: the run.
         progress: called with (step, steps, metrics) after each interval.
         processes: how many share the work (torchrun, on this machine).
+        tell: called with what the trainer says before its first interval.
 
     Raises:
         InputError: the run cannot start, or it failed; the message is the trainer's own.
@@ -228,10 +251,17 @@ def train_run(
     if done is not None:
         return done
 
+    begun = False
+
     def told(line: str) -> None:
-        if progress is not None and line.startswith("{"):
-            metrics = json.loads(line)
-            progress(metrics.pop("step"), metrics.pop("steps"), metrics)
+        nonlocal begun
+        if line.startswith("{"):
+            begun = True
+            if progress is not None:
+                metrics = json.loads(line)
+                progress(metrics.pop("step"), metrics.pop("steps"), metrics)
+        elif tell is not None and not begun and line:
+            tell(line)
 
     try:
         call([str(run_json), "--json"], processes=processes, on_line=told)

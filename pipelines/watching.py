@@ -34,7 +34,7 @@ def show_training(run_json: Path, *, store: str, processes: int = 1) -> dict[str
         return show_result(done)
     try:
         with _Line(console) as line:
-            result = train_run(run_json, line.observe, processes=processes)
+            result = train_run(run_json, line.observe, processes=processes, tell=say)
     except InputError as error:
         page = _report(run_json, store)
         if page is not None:

@@ -18,9 +18,10 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from curate.corpus.errors import InputError, did_you_mean
+from curate.corpus.errors import InputError, did_you_mean, one_of
 
 __all__ = ["DEFAULT_MINUTES", "TrainConfig"]
 
@@ -83,13 +84,15 @@ class TrainConfig:
         "below, its own products cost more than they save",
         enum=OPTIMIZERS,
     )
-    muon_lr: float = _knob(0.02, "Muon's peak for block matrices", exclusiveMinimum=0)
+    muon_lr: float = _knob(0.02, "Muon's peak for block matrices", exclusiveMinimum=0, maximum=100)
     muon_momentum: float = _knob(0.95, "of Nesterov's form", minimum=0, exclusiveMaximum=1)
     muon_weight_decay: float = _knob(0.05, "decoupled, of Muon's matrices", minimum=0)
-    learning_rate: float = _knob(0.0008, "AdamW's peak for block matrices", exclusiveMinimum=0)
-    embedding_lr: float = _knob(0.2, "its peak for the embedding", exclusiveMinimum=0)
-    head_lr: float = _knob(0.004, "its peak for the output head", exclusiveMinimum=0)
-    vector_lr: float = _knob(0.004, "its peak for vectors", exclusiveMinimum=0)
+    learning_rate: float = _knob(
+        0.0008, "AdamW's peak for block matrices", exclusiveMinimum=0, maximum=100
+    )
+    embedding_lr: float = _knob(0.2, "its peak for the embedding", exclusiveMinimum=0, maximum=100)
+    head_lr: float = _knob(0.004, "its peak for the output head", exclusiveMinimum=0, maximum=100)
+    vector_lr: float = _knob(0.004, "its peak for vectors", exclusiveMinimum=0, maximum=100)
     weight_decay: float = _knob(0.1, "decoupled, of AdamW's block matrices", minimum=0)
     beta1: float = _knob(0.9, "AdamW first moment", minimum=0, exclusiveMaximum=1)
     beta2: float = _knob(0.99, "AdamW second moment", minimum=0, exclusiveMaximum=1)
@@ -100,7 +103,7 @@ class TrainConfig:
         0.0, "of the peak; what one step after the last would have", minimum=0, maximum=1
     )
     grad_clip: float = _knob(1.0, "largest gradient norm; 0 switches it off", minimum=0)
-    seed: int | None = _knob(None, "default: the run's seed", minimum=0)
+    seed: int | None = _knob(None, "default: the run's seed", minimum=0, maximum=2**63 - 1)
     log_every: int = _knob(10, "steps between lines of metrics.jsonl reaching disk", minimum=1)
     eval_every: int = _knob(0, "steps between held-out glances; 0: only at the end", minimum=0)
     eval_rows: int = _knob(32, "rows of a glance", minimum=1)
@@ -157,6 +160,8 @@ class TrainConfig:
             value = _checked(knob.name, getattr(self, knob.name), hints[knob.name])
             _check_bounds(knob.name, value, knob.metadata)
             object.__setattr__(self, knob.name, value)
+        if self.objective not in (known := _objectives()):
+            raise InputError(one_of("objective", self.objective, known))
         if self.steps is not None and self.max_minutes is not None:
             raise InputError(
                 f"train: steps ({self.steps}) and max_minutes ({self.max_minutes}) exclude "
@@ -223,7 +228,7 @@ class TrainConfig:
         names = [knob.name for knob in dataclasses.fields(cls)]
         for key in settings:
             if key not in names:
-                hint = did_you_mean(str(key), names) or f" Settings are: {', '.join(names)}"
+                hint = did_you_mean(str(key), names) or " `preceptor schema train` lists them."
                 raise InputError(f"train has no setting {str(key)!r}.{hint}")
         return cls(**settings)
 
@@ -257,6 +262,12 @@ _JSON_NAMES = {
     str: "string",
     types.NoneType: "null",
 }
+
+
+def _objectives() -> list[str]:
+    """Return the names of the pretext tasks without importing them, which would load torch."""
+    files = (Path(__file__).parent / "objectives").glob("*.py")
+    return sorted({file.stem for file in files} - {"__init__", "base"})
 
 
 def _kinds(hint: Any) -> tuple[type, ...]:

@@ -5,6 +5,7 @@ import gc
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -50,18 +51,22 @@ def no_collection() -> Iterator[None]:
 def stoppable(ranks: Ranks) -> Iterator[list[int]]:
     """Give a list that Ctrl-C or SIGTERM is put into, so that the step is finished and kept.
 
-    The second one stops at once. Of several ranks each would end at another step: these stop at
+    Another one more than a second later stops at once (a terminal and whoever started the trainer
+    may both send one). Of several ranks each would end at another step: these stop at
     once, and go on from their last checkpoint.
     """
     asked: list[int] = []
+    first = 0.0
     if ranks.world > 1 or threading.current_thread() is not threading.main_thread():
         yield asked
         return
 
     def note(number: int, frame: Any) -> None:
+        nonlocal first
         del frame
-        if asked:
+        if asked and time.monotonic() - first > 1:
             raise KeyboardInterrupt
+        first = first or time.monotonic()
         asked.append(number)
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}

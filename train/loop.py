@@ -127,7 +127,7 @@ def _train(
                 )
             if stop:
                 raise stop
-            if asked and done < steps:
+            if asked and keep and done < steps:
                 raise KeyboardInterrupt(f"stopped after step {done} of {steps}")
             if told:
                 ledger.restart()

@@ -354,5 +354,6 @@ def write_json(path: Path, content: Any) -> None:
             os.fsync(stream.fileno())
         partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
         raise InputError(f"{path} cannot be written: {error.strerror}; {ROOM}") from error

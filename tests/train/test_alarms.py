@@ -138,7 +138,7 @@ def test_a_run_whose_loss_stays_at_chance_stops_with_everything_on_the_disk(make
     content = json.loads(path.read_text())
     content["config"]["alarms"] = False
     path.write_text(json.dumps(content))
-    assert train.run(path, lambda *_: None)["steps"] == 26
+    assert train.run(path, lambda *_: None)["steps"] == 28
 
 
 def test_one_step_that_is_not_finite_is_a_note_and_many_stop_the_run(make_run, monkeypatch, capsys):
