@@ -117,6 +117,8 @@ def test_the_signal_of_a_keyboard_ends_the_process_like_that(source, tmp_path):
         "    write(*arguments)\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n"
         "stream.write_rows = writes\n"
+        # A shell's background jobs ignore it.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "cli.main()\n"
     )
     run = subprocess.run(
