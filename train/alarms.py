@@ -58,7 +58,7 @@ class Alarms:
 
     Args:
         config: the settings.
-        chance: nats per target of knowing nothing.
+        chance: nats per target of knowing nothing; None: nobody can say.
         steps: of the whole run.
         phases: steps at which the mixture changes: what is usual is learnt anew there.
         rate: the setting that is the peak rate of the matrices.
@@ -75,7 +75,7 @@ class Alarms:
         self,
         config: TrainConfig,
         *,
-        chance: float,
+        chance: float | None,
         steps: int,
         phases: Sequence[int],
         rate: str = "learning_rate",
@@ -181,7 +181,7 @@ class Alarms:
         if step < self.warm + self.CHANCE_STEPS or len(self.recent) < self.CHANCE_MEAN:
             return
         mean = float(np.mean(self.recent))
-        if mean < (1 - self.config.chance_margin) * self.chance:
+        if self.chance is None or mean < (1 - self.config.chance_margin) * self.chance:
             return
         raise Alarm(
             f"step {step}: the loss is {mean:.3f} nats, that of knowing nothing is "

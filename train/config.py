@@ -43,6 +43,11 @@ def _knob(default: Any, help_: str, **bounds: Any) -> Any:
     return field(default=default, metadata={"description": help_, **bounds})
 
 
+def _task(help_: str, **bounds: Any) -> Any:
+    """A knob of pretext tasks; None: the task's own default."""
+    return field(default=None, metadata={"description": help_, "task": True, **bounds})
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """Settings of one training run; a bad value raises `InputError` that shows it."""
@@ -69,6 +74,21 @@ class TrainConfig:
     attention: str = _knob(
         "auto", "the form of attention; auto times what runs here, once", enum=ATTENTIONS
     )
+    # Knobs of pretext tasks: None is the task's own default, which its file tells (`knobs`).
+    mask_rate: float | None = _task("share of tokens, patches or frames", exclusiveMinimum=0)
+    mask_span: int | None = _task("mean length of what is hidden together", minimum=1)
+    fim_rate: float | None = _task("share of documents whose middle is moved to the end", minimum=0)
+    spm_rate: float | None = _task("share of those with the suffix first", minimum=0)
+    temperature: float | None = _task("by which similarities are divided", exclusiveMinimum=0)
+    teacher_momentum: float | None = _task("of the teacher's moving average", minimum=0, maximum=1)
+    queue_size: int | None = _task("keys kept from earlier steps", minimum=0)
+    negatives: int | None = _task("wrong answers beside the right one", minimum=1)
+    steps_ahead: int | None = _task("frames that are looked ahead", minimum=1)
+    jitter: int | None = _task("pixels by which patches are moved at random", minimum=0)
+    dropout: float | None = _task("share of what branches add that is left out", minimum=0)
+    codes: int | None = _task("entries of a codebook, or prototypes", minimum=2)
+    projection: int | None = _task("channels of the space where views are compared", minimum=2)
+    variant: str | None = _task("which form of the task; its file names them")
     batch_rows: int | None = _knob(
         None, "rows of the plan in one step (default about 256 x depth^2 tokens)", minimum=1
     )
@@ -203,6 +223,11 @@ class TrainConfig:
         per_head = 128 if self.model_width % 128 == 0 and self.model_width >= 256 else 64
         return max(1, self.model_width // per_head)
 
+    def task(self) -> dict[str, Any]:
+        """Return the knobs of the pretext task that are set."""
+        knobs = (knob.name for knob in dataclasses.fields(self) if "task" in knob.metadata)
+        return {name: value for name in knobs if (value := getattr(self, name)) is not None}
+
     def rows_per_step(self, row_tokens: int) -> int:
         """Return the batch in rows of `row_tokens` tokens."""
         return self.batch_rows or max(1, 256 * self.depth**2 // row_tokens)
@@ -243,7 +268,8 @@ class TrainConfig:
         properties: dict[str, Any] = {}
         for knob in dataclasses.fields(cls):
             kinds = [_JSON_NAMES[kind] for kind in _kinds(hints[knob.name])]
-            extra = {k: list(v) if k == "enum" else v for k, v in knob.metadata.items()}
+            told = {k: v for k, v in knob.metadata.items() if k != "task"}
+            extra = {k: list(v) if k == "enum" else v for k, v in told.items()}
             kind: Any = kinds[0] if len(kinds) == 1 else kinds
             properties[knob.name] = {"type": kind, "default": knob.default, **extra}
         return {

@@ -103,7 +103,7 @@ def _train(
         for step, (batch, waited) in enumerate(feed, start):
             rate = set_rate(optimizer, config, step, steps) * peak
             norm, bad, sums = _update(model, optimizer, batch, clip, ranks, ledger.observe)
-            model.objective.after_step(step)
+            model.after_step(step, steps)
             ledger.close_step(step, sums, rate=rate, skipped=bad, grad_norm=norm, waited=waited)
 
             done = step + 1

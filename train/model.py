@@ -1,7 +1,7 @@
 """A backbone and its objective as one module, built from a `ModelSpec` and nothing else."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -40,6 +40,9 @@ class ModelSpec:
         row_tokens: the longest row.
         causal: a token sees what comes before it; else all of its row (an encoder).
         document_mask: a token sees its own document alone.
+        specials: name -> id of the tokenizer's special tokens.
+        media: what images or sounds are like, as `run.json` says it; empty for text.
+        task: the pretext task's knobs that are not its defaults.
 
     >>> spec = ModelSpec(vocab_size=50257, depth=12, width=768, heads=6, row_tokens=1024)
     >>> spec.matmul_parameters(), spec.flops_per_token()
@@ -62,6 +65,9 @@ class ModelSpec:
     row_tokens: int
     causal: bool = True
     document_mask: bool = False
+    specials: Mapping[str, int] = field(default_factory=dict)
+    media: Mapping[str, Any] = field(default_factory=dict)
+    task: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Fill in what follows from the rest and refuse what does not fit together."""
@@ -84,7 +90,15 @@ class ModelSpec:
             )
 
     @classmethod
-    def of(cls, config: TrainConfig, *, vocab_size: int, row_tokens: int) -> "ModelSpec":
+    def of(
+        cls,
+        config: TrainConfig,
+        *,
+        vocab_size: int,
+        row_tokens: int,
+        specials: Mapping[str, int] | None = None,
+        media: Mapping[str, Any] | None = None,
+    ) -> "ModelSpec":
         """Return the model that settings describe, for a tokenizer and a length of rows."""
         return cls(
             objective=config.objective,
@@ -98,8 +112,17 @@ class ModelSpec:
             rope_base=config.rope_base,
             tied=config.tied,
             row_tokens=row_tokens,
-            document_mask=config.document_mask,
+            document_mask=config.document_mask and not media,
+            causal=find(config.objective).causal,
+            specials=dict(specials or {}),
+            media=dict(media or {}),
+            task=config.task(),
         )
+
+    @property
+    def rope(self) -> bool:
+        """Whether positions are angles (RoPE); a stem of patches adds its own."""
+        return (self.media.get("of") or self.media).get("kind") != "image"
 
     @property
     def padded_size(self) -> int:
@@ -135,6 +158,8 @@ class Model(nn.Module):
         attention: the form of attention, as `train.models.attention.choose` names it.
     """
 
+    objective: Any
+
     def __init__(
         self, spec: ModelSpec, dtype: torch.dtype = torch.float32, *, attention: str = "fused"
     ) -> None:
@@ -143,6 +168,7 @@ class Model(nn.Module):
         self.backbone = Transformer(spec, dtype, attention)
         kind: Any = find(spec.objective)
         self.objective = kind(spec)
+        self.objective.attach(self.backbone)
         self._compiled: Callable[[Rows], Loss] | None = None
         self._by_block = False
 
@@ -157,6 +183,10 @@ class Model(nn.Module):
     def _measure(self, rows: Rows) -> Loss:
         loss: Loss = self.objective(self.backbone, self.objective.manufacture(rows))
         return loss
+
+    def after_step(self, step: int, steps: int) -> None:
+        """Advance what the objective keeps beside the weights: teachers, queues, schedules."""
+        self.objective.after_step(self.backbone, step, steps)
 
     def compile_(self, *, by_block: bool = False) -> None:
         """Compile backbone and loss for the fixed shapes of training; evaluation stays as it is.

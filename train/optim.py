@@ -210,6 +210,8 @@ def make_optimizer(
     kinds = ("embedding", "head", "vector", "matrix")
     groups: dict[str, list[nn.Parameter]] = {kind: [] for kind in kinds}
     for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:  # a teacher's
+            continue
         by_form = "matrix" if parameter.ndim == 2 else "vector"
         kind = next((k for k in kinds[:2] if k in name.split(".")), by_form)
         if kind == "embedding" and model.spec.tied:  # it is the head too, which bears less

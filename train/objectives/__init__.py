@@ -4,9 +4,9 @@ import importlib
 import pkgutil
 
 from curate.corpus.errors import InputError, did_you_mean
-from train.objectives.base import Batch, Loss, Objective, Rows
+from train.objectives.base import Batch, Loss, Objective, Rows, settled
 
-__all__ = ["Batch", "Loss", "Objective", "Rows", "find", "names"]
+__all__ = ["Batch", "Loss", "Objective", "Rows", "find", "names", "settled"]
 
 
 def names() -> list[str]:

@@ -116,10 +116,10 @@ class NextToken(Objective):
 
     head: Any
     needs: ClassVar[pa.Schema] = pa.schema([("tokens", pa.large_list(pa.uint16()))])
-    batch_coupled: ClassVar[bool] = False
+    causal: ClassVar[bool] = True
 
     def __init__(self, spec: Any) -> None:
-        super().__init__()
+        super().__init__(spec)
         self.vocab_size, self.logit_cap = spec.vocab_size, spec.logit_cap
         head = None if spec.tied else nn.Parameter(torch.zeros(spec.padded_size, spec.width))
         self.register_parameter("head", head)
