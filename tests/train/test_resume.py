@@ -128,7 +128,7 @@ def test_a_step_that_is_not_finite_changes_nothing_and_is_counted(make_run, monk
         states.append((weights | moments, float(result[1])))
         return result
 
-    def poison(self, step):
+    def poison(self, backbone, step, steps):
         if step == 3:  # the gradients of the step that follows
             handle = self.head.register_hook(lambda g: (handle.remove(), g * float("nan"))[1])
 
