@@ -16,7 +16,7 @@ TORCH_VERSION = $(shell sed -n 's/^torch==//p' constraints.txt)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-train-only demo test check check-exports bench bench-dedup bench-scale bench-rules bench-signals \
-  bench-contamination bench-pack bench-forecast bench-report bench-train wheel torch clean
+  bench-contamination bench-pack bench-forecast bench-report bench-train bench-objectives wheel torch clean
 
 help:
 	@echo "make TARGET, where TARGET is one of"
@@ -104,6 +104,9 @@ bench-report: setup ## Open a report of a million documents in a browser
 
 bench-train: setup ## Compare the trainer with nanoGPT's and Hugging Face's on the same tokens (ARGS=--quick)
 	$(BIN)/python tests/bench/train/run.py $(ARGS)
+
+bench-objectives: setup ## Train every pretext task and check it against its controls (ARGS=--quick, or --only NAME)
+	$(BIN)/python tests/bench/objectives/run.py $(ARGS)
 
 check-exports: setup ## Read every export back with its consumer's own code (downloads 11 GB)
 	$(BIN)/python tests/bench/exports/run.py $(ARGS)

@@ -7,39 +7,27 @@ once, and a run that was interrupted goes on from its newest checkpoint.
 import importlib.util
 import os
 import subprocess
-import sys
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
 from prefect import flow, get_run_logger
+from prefect.artifacts import create_link_artifact
 
-import pipelines
 from curate.corpus.errors import InputError
 from flows.failures import CommandFailedError, in_short
-from flows.leash import leashed
-from pipelines.corpus import open_corpus
+from pipelines.corpus import Corpus, open_corpus
+from pipelines.leash import leashed
+from pipelines.trainer import command
 from pipelines.training import finished, load_config, prepare_run
 
-__all__ = ["pretrain", "stream", "training_command"]
+__all__ = ["pretrain", "stream"]
 
 _LAST_LINES = 12
 _MAX_LINE_CHARS = 4000
 
 
-def training_command(run: Path) -> list[str]:
-    """Return the command that trains a run file.
-
-    An absolute file and `-P`: no module of the folder we happen to be in may win.
-
-    >>> training_command(Path("run.json"))[1:]  # doctest: +ELLIPSIS
-    ['-P', '.../train/__main__.py', 'run.json']
-    """
-    main = Path(pipelines.__file__).resolve().parents[1] / "train" / "__main__.py"
-    return [sys.executable, "-P", str(main), str(run)]
-
-
-def stream(command: list[str], log: Callable[[str], object]) -> None:
+def stream(arguments: list[str], log: Callable[[str], object]) -> None:
     """Run a command, handing on what it prints line by line.
 
     However this ends, the command has ended too.
@@ -49,13 +37,14 @@ def stream(command: list[str], log: Callable[[str], object]) -> None:
     """
     last: deque[str] = deque(maxlen=_LAST_LINES)
     with subprocess.Popen(
-        leashed(command),
+        leashed(arguments),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         encoding="utf-8",
         errors="replace",
-        env=os.environ | {"PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"},
+        env=os.environ
+        | {"PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8", "PYTHONSAFEPATH": "1"},
     ) as process:
         assert process.stdout is not None, "it is a pipe"
         try:
@@ -79,8 +68,9 @@ def pretrain(
     store: str = ".preceptor",
     runs: str | None = None,
     despite_checks: str | None = None,
+    processes: int = 1,
 ) -> str:
-    """Train on a corpus version unless that is done already; return the run's folder.
+    """Train on a corpus version unless that is done already; report it; return the run's folder.
 
     Args:
         corpus: NAME@VERSION, or NAME for its current version.
@@ -88,6 +78,7 @@ def pretrain(
         store: folder or uri.
         runs: folder of runs; by default in the store, which must then be local.
         despite_checks: why to train although checks of the version fail.
+        processes: how many share the work on this machine (torchrun), one for each device.
     """
     logger = get_run_logger()
     if importlib.util.find_spec("torch") is None:
@@ -97,5 +88,21 @@ def pretrain(
     if finished(run):
         logger.info("%s is already trained: %s", version.version, run.parent)
     else:
-        stream(training_command(run), logger.info)
+        stream(command([str(run)], processes=processes), logger.info)
+    _report(version, run)
     return str(run.parent)
+
+
+def _report(corpus: Corpus, run: Path) -> None:
+    """Write the run's page and show its address as an artifact."""
+    from pipelines.report.run import write_run_report
+    from pipelines.runs import find_run
+
+    found = find_run(str(run), store=corpus.store)
+    page = write_run_report(found, corpus.store)
+    create_link_artifact(
+        page.as_uri(),
+        link_text=f"Run {found.id} on {corpus.version}",
+        key=f"run-{found.id}",
+        description=str(page),
+    )

@@ -43,8 +43,8 @@ from prefect.types.entrypoint import EntrypointType
 from curate.corpus.errors import InputError
 from flows.curate import curate_corpus
 from flows.events import when_ready
-from flows.leash import leashed
 from flows.pretrain import pretrain
+from pipelines.leash import leashed
 from pipelines.recipe import load_recipe
 from pipelines.store import Store
 

@@ -25,6 +25,7 @@ from curate.corpus.schema import schema_of
 from curate.corpus.shard import Shard, read_shard
 from curate.corpus.storage import Storage
 from curate.tokens.tokenizer import load_tokenizer
+from pipelines.buried import refuse_buried
 from pipelines.corpus import Corpus, open_corpus
 from pipelines.packing import num_rows, phases_of
 from pipelines.passes.pack import HELD_OUT
@@ -69,6 +70,7 @@ class Replay:
             return None
         old = _old(new, named, before)
         _refuse_unlike(new, old)
+        refuse_buried(old)
         rows = _rows_asked(new, old, share)
         seed = config.get("seed")
         seed = new.manifest("pack").settings["seed"] if seed is None else seed

@@ -34,16 +34,14 @@ def step_frame(tracer: Tracer, found: FoundRun, step: int, store: str | None) ->
 
     Columns: step, row, position, length, doc_id, source, start, of_tokens (in the document), copy,
     copies, phase, plan, epoch, plan_row, withdrawn; nats (for each token, where the run has
-    measured it) and key, url, title (where the corpus is in the store).
+    measured it) and key, url, title (where the corpus is in the store and has not forgotten it).
     """
     frame = _frame(tracer, tracer.step(step))
     measured = feedback([found], step).select(pl.col("doc_id").bin.encode("hex"), "nats").collect()
     frame = frame.join(measured, on="doc_id", how="left", maintain_order="left")
+    alive = frame.filter(~pl.col("withdrawn"))["doc_id"].unique()  # the others have no name
     return frame.join(
-        _names(found, frame["doc_id"].unique().to_list(), store),
-        on="doc_id",
-        how="left",
-        maintain_order="left",
+        _names(found, alive.to_list(), store), on="doc_id", how="left", maintain_order="left"
     )
 
 
@@ -194,7 +192,8 @@ def show_document(
         return
     done = found.told()["step"]
     trained = frame.filter(pl.col("step") <= done)["step"].n_unique()
-    named = _names(found, [doc_id], store).drop("doc_id").to_dicts()
+    known = [] if frame["withdrawn"].any() else [doc_id]
+    named = _names(found, known, store).drop("doc_id").to_dicts()
     if as_json:
         facts = {"run": found.id, "corpus": found.corpus, "doc_id": doc_id, "steps": found.steps}
         places = frame.drop("doc_id").to_dicts()

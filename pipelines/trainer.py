@@ -16,11 +16,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from curate.corpus.errors import InputError
+from pipelines.leash import leashed
 
 __all__ = ["StoppedError", "call", "command"]
 
 _TRAINER = Path(__file__).resolve().parents[1] / "train" / "__main__.py"
 _PATIENCE_S = 60
+_SIGNAL = 128
 _REFUSED = 2  # the exit code of a refusal, which is told in its own words
 # What torchrun and the ranks say around a refusal, which has one line or two.
 _OTHERS = re.compile(r"\[rank|[EIW]\d{4} |Traceback|error: |\S+Warning: |\*{5}|={5}")
@@ -68,7 +70,8 @@ def call(
     environment = os.environ | {"PYTHONSAFEPATH": "1"}
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
         with subprocess.Popen(
-            command(arguments, processes=processes),
+            leashed(command(arguments, processes=processes)),
+            stdin=subprocess.PIPE,  # the leash: should we be killed, it closes
             stdout=subprocess.PIPE,
             stderr=errors,
             encoding="utf-8",
@@ -110,7 +113,7 @@ def _end(process: "subprocess.Popen[str]") -> None:
         process.terminate()
         process.wait(timeout=_PATIENCE_S)
     except (KeyboardInterrupt, subprocess.TimeoutExpired):
-        process.kill()
+        process.send_signal(signal.SIGQUIT)
         process.wait()
 
 
@@ -122,7 +125,11 @@ def _fail(code: int, said: str, processes: int) -> None:
     if "No module named 'torch'" in said or "No module named 'safetensors'" in said:
         raise InputError("training needs torch and safetensors: pip install 'preceptor[train]'")
     last = said.splitlines()[-1] if said else "it said nothing"
-    raise StoppedError(f"training stopped with exit code {code}: {last}")
+    how = f"exit code {code}"
+    if code > _SIGNAL:  # as the leash tells it
+        with contextlib.suppress(ValueError):
+            how = f"signal {signal.Signals(code - _SIGNAL).name}"
+    raise StoppedError(f"training stopped with {how}: {last}")
 
 
 def _refusal(said: str) -> str | None:

@@ -12,7 +12,8 @@ import pytest
 import flows.pretrain
 import pipelines
 from flows.failures import CommandFailedError
-from flows.pretrain import pretrain, stream, training_command
+from flows.pretrain import pretrain, stream
+from pipelines.trainer import command
 
 
 @pytest.mark.prefect
@@ -26,6 +27,7 @@ def test_a_model_is_trained_once_for_a_corpus_and_a_configuration(
     assert run.parent == Path(store, "runs")
     assert (run / "result.json").is_file()
     assert (run / "model" / "model.safetensors").is_file()
+    assert (run / "report.html").is_file()
 
     def again(command: list[str], log: Callable[[str], object]) -> None:
         raise AssertionError(f"{command} trains again")
@@ -41,7 +43,7 @@ def test_no_module_of_the_working_folder_is_run(
         (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong module')\n")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(CommandFailedError, match="exit status 2:\nerror: .*none.json") as failure:
-        stream(training_command(Path("none.json")), lambda line: None)
+        stream(command(["none.json"]), lambda line: None)
     assert "wrong module" not in str(failure.value)
 
 

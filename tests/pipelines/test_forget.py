@@ -161,6 +161,15 @@ def test_no_table_and_no_why_of_the_new_version_shows_the_text(store: str) -> No
     assert life["tokens"] is not None
 
 
+def test_nothing_is_trained_on_a_version_that_still_holds_what_was_forgotten(store: str) -> None:
+    config = {"depth": 1, "batch_rows": 3, "steps": 40}
+    prepare_run(open_corpus("tiny@1", store=store), config)
+    _take(store)
+    with pytest.raises(InputError, match="tiny@1 holds . documents? that w.* forgotten since"):
+        prepare_run(open_corpus("tiny@1", store=store), config)
+    prepare_run(open_corpus("tiny", store=store), config)
+
+
 def test_a_second_takedown_finds_nothing_to_do(store: str, lab: Any) -> None:
     first = _take(store)
     _take(store)  # the emptied shards are hashed once

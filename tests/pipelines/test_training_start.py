@@ -1,7 +1,11 @@
 """Going on from weights: sizes from the folder, replayed rows, and refusals before any writing."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -227,7 +231,7 @@ def test_a_trainer_that_dies_is_told_from_one_that_refuses(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _trainer(tmp_path, monkeypatch, "import os\nos.kill(os.getpid(), 9)\n")
-    with pytest.raises(trainer.StoppedError, match="exit code -9: it said nothing"):
+    with pytest.raises(trainer.StoppedError, match="signal SIGKILL: it said nothing"):
         trainer.call([])
     _trainer(tmp_path, monkeypatch, "raise ModuleNotFoundError(\"No module named 'torch'\")\n")
     with pytest.raises(InputError, match="pip install"):
@@ -244,3 +248,31 @@ def test_the_trainer_ends_with_what_watches_it(
 
     with pytest.raises(KeyboardInterrupt):
         trainer.call([], on_line=stop)
+
+
+def test_the_trainer_ends_when_what_watches_it_is_killed(tmp_path: Path) -> None:
+    fake = tmp_path / "trainer.py"
+    fake.write_text("import os, time\nprint(os.getpid(), flush=True)\ntime.sleep(60)\n")
+    watcher = (
+        "import pathlib, sys\nfrom pipelines import trainer\n"
+        f"trainer._TRAINER = pathlib.Path({str(fake)!r})\n"
+        "trainer.call([], on_line=lambda line: print(line, flush=True))\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", watcher], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        pid = int(process.stdout.readline())
+        process.kill()
+        for _ in iter(process.stdout.readline, b""):  # ends when nobody holds it any more
+            pass
+    deadline = time.monotonic() + 20
+    while _runs(pid):
+        assert time.monotonic() < deadline, "the trainer goes on without anybody"
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    status = Path(f"/proc/{pid}/stat")  # nobody may be there to bury it
+    return not (status.exists() and ") Z " in status.read_text())

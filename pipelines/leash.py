@@ -5,7 +5,7 @@
 The starter holds the other end of standard input. When that closes, at the latest with the
 starter's death by any cause, the command's process group is asked to end, and after a while made
 to. Nobody else would: Prefect's runner, for one, kills the processes of its runs outright (3.8.8),
-which leaves what these started to themselves.
+which leaves what these started to themselves. SIGQUIT ends it at once.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from types import FrameType
 
 __all__ = ["leashed", "main"]
 
-GRACE_SECONDS = 20.0
+GRACE_SECONDS = 60.0  # a trainer finishes its step and keeps it
 
 
 def leashed(command: list[str]) -> list[str]:
@@ -38,6 +38,10 @@ def main(command: list[str]) -> int:
         last.daemon = True
         last.start()
 
+    def end_at_once(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        _signal(process, signal.SIGKILL)
+
     def watch() -> None:
         while os.read(sys.stdin.fileno(), 1024):
             pass
@@ -45,6 +49,7 @@ def main(command: list[str]) -> int:
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, end)
+    signal.signal(signal.SIGQUIT, end_at_once)
     threading.Thread(target=watch, daemon=True).start()
     status = process.wait()
     _signal(process, signal.SIGKILL)  # what it started and did not wait for
