@@ -142,7 +142,10 @@ def climb(
 def _measured(rung: Rung, path: Path, result: Mapping[str, Any], corpus: Corpus) -> dict[str, Any]:
     model = (result["held_out"] or {}).get("model")
     if model is None:
-        raise InputError(f"the run in {path.parent} measured no held-out document; hold out more")
+        raise InputError(
+            f"the run in {path.parent} measured no held-out document whole; raise eval_max_rows in "
+            "the config, or split.validation in the recipe"
+        )
     return {
         **asdict(rung),
         "steps": result["steps"],

@@ -53,7 +53,7 @@ class TrainConfig:
     """Settings of one training run; a bad value raises `InputError` that shows it."""
 
     objective: str = _knob("next_token", "the pretext task: a file of train/objectives")
-    depth: int = _knob(2, "number of blocks; sizes everything else", minimum=1)
+    depth: int = _knob(2, "number of blocks; sizes everything else", minimum=1, maximum=1000)
     width: int | None = _knob(
         None, "channels (default 64 x depth in whole 128s, at least 256)", minimum=16
     )
