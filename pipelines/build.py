@@ -10,6 +10,7 @@ from typing import Any
 
 from curate.corpus.errors import InputError, IntegrityError, UnreadableFileError, one_of
 from curate.corpus.manifest import Manifest
+from curate.media.decode import need_decoders
 from curate.readers.base import InputFile, settings_of
 from curate.readers.discover import expand, open_stream
 from curate.readers.registry import reader_for, reader_named
@@ -98,6 +99,7 @@ def _look_at_columns(
     columns: Mapping[str, Any] | None,
     delimiter: str | None,
     options: Mapping[str, Any],
+    media: Mapping[str, Any] | None = None,
 ) -> None:
     """Read the first records: a column that is not there is told now and not after hours.
 
@@ -111,9 +113,11 @@ def _look_at_columns(
         "delimiter": delimiter,
         "max_document_bytes": _PEEK_BYTES,
         "options": options,
+        **(media or {}),
     }
     opener = functools.partial(open_stream, file, compression, None)
-    batches = reader.read(reader.split(file, _PEEK_BYTES)[0], opener, settings)
+    read = reader.read if not media or reader.media is None else reader.media
+    batches = read(reader.split(file, _PEEK_BYTES)[0], opener, settings)
     with contextlib.suppress(UnreadableFileError):
         next(batches, None)
 
@@ -137,13 +141,20 @@ def preflight(recipe: Recipe, store: Store) -> None:
     check_columns(recipe)
     deduplicate.outside_version(store, recipe)
     most = 0
+    if recipe.kind != "text":
+        need_decoders(recipe.media_of)
     for source in recipe.sources:
         with _about(f"source {source.name!r}"):
-            files = expand(source.paths, recipe.base, source.format)
+            files = collect.files_of(source, recipe)
             if files:
                 _check_options(files, source)
                 _look_at_columns(
-                    files[0], source.format, source.columns, source.delimiter, source.options
+                    files[0],
+                    source.format,
+                    source.columns,
+                    source.delimiter,
+                    source.options,
+                    collect.media_options(recipe),
                 )
         for file in files:
             packed = reader_for(file.path, source.format)[1] is not None or file.path.endswith(

@@ -22,7 +22,7 @@ def followers(context: Context, passes: Collection[str]) -> tuple[PerShard, ...]
         context: a run whose `collect` is done.
         passes: names.
     """
-    if context.peek:
+    if context.peek or context.recipe.kind != "text":  # there the texts are the least of it
         return ()
     found: list[PerShard] = []
     if "measure" in passes:

@@ -30,6 +30,7 @@ from pipelines.options import (
     WorkersOption,
 )
 from pipelines.planning import plan
+from pipelines.probing import probe
 from pipelines.reporting import report
 from pipelines.sampling import generate
 from pipelines.teaching import classify
@@ -280,6 +281,12 @@ app.command(epilog="Example: preceptor generate 3f2a 'def open('")(generate)
 app.command(epilog="Examples: preceptor evaluate 3f2a; preceptor evaluate 3f2a --split test")(
     evaluate
 )
+
+
+app.command(
+    epilog="Examples: preceptor probe 3f2a --labels digits.csv; preceptor probe 3f2a --labels "
+    "meta:topic --group source"
+)(probe)
 
 
 app.command(epilog="Example: preceptor ladder config.yaml --corpus demo --depths 1,2,3,4")(ladder)

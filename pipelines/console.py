@@ -201,7 +201,7 @@ def show_summary(facts: Mapping[str, Any]) -> None:
         ("quarantined", "right"),
         ("kept", "right"),
         ("kept %", "right"),
-        ("tokens", "right"),
+        (facts.get("unit", "tokens"), "right"),
         ("asked", "right"),
         ("mixture", "right"),
         ("epochs", "right"),
@@ -227,7 +227,9 @@ def show_summary(facts: Mapping[str, Any]) -> None:
     reasons = [row for row in facts["reasons"] if row["documents"]]
     if reasons:
         told = new_table(
-            ("why documents were dropped", "left"), ("documents", "right"), ("~tokens", "right")
+            ("why documents were dropped", "left"),
+            ("documents", "right"),
+            (f"~{facts.get('unit', 'tokens')}", "right"),
         )
         for row in sorted(reasons, key=lambda row: -row["documents"])[:12]:
             told.add_row(

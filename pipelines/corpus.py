@@ -16,6 +16,7 @@ from curate.corpus.errors import InputError, IntegrityError, one_of
 from curate.corpus.identity import parse_id
 from curate.corpus.manifest import Manifest
 from curate.corpus.shard import Shard, read_shard
+from curate.tokens.shards import token_lengths
 from pipelines.frames import scan
 from pipelines.store import Store, Version
 from pipelines.worddiff import word_diff
@@ -75,6 +76,11 @@ class Corpus:
     def recipe(self) -> Mapping[str, Any]:
         """The recipe, as data."""
         return self.version.recipe
+
+    @property
+    def tokenizer(self) -> Mapping[str, Any]:
+        """What the pass `tokenize` says of its tokenizer; {} for images and sounds."""
+        return self.manifest("tokenize").info["tokenizer"] or {}
 
     def shards(self, table: str) -> tuple[Shard, ...]:
         """Return the shards of a table, in order."""
@@ -226,6 +232,7 @@ def why(corpus: Corpus, doc_id: str) -> dict[str, Any]:
 
     doc_id = corpus.find_id(doc_id)
     (document,) = corpus.rows("documents", doc_id)
+    document.pop("media", None)  # a file has no place among facts; its signals tell of it
     (raw,) = corpus.rows("raw", doc_id)
     (verdict,) = corpus.rows("verdicts", doc_id)
     (signals,) = corpus.rows("signals", doc_id)
@@ -405,7 +412,7 @@ def _place(corpus: Corpus, doc_id: str, split: str) -> dict[str, Any]:
         table = read_shard(storage, shard)
         at = pc.index(table["doc_id"], pa.scalar(wanted, pa.binary(16))).as_py()
         if at >= 0:
-            tokens = len(table["tokens"][at])
+            tokens = int(token_lengths(table)[at])
             packed = corpus.manifest("pack").tables
             plans = {
                 name: _plan_rows(corpus, packed[name], ordinal, at)

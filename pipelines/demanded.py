@@ -7,6 +7,7 @@ from pathlib import Path
 from curate.corpus.errors import InputError, one_of
 from curate.rules.order import parse_order
 from curate.rules.ruleset import readable_columns
+from curate.signals.base import Family
 from curate.signals.registry import families, families_giving, makers, units
 from pipelines.mixing import mixture_reads
 from pipelines.passes.judge import rules_of
@@ -32,23 +33,40 @@ def signals_read(recipe: Recipe) -> frozenset[str]:
 
 
 def families_of(recipe: Recipe, read: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Return the families that every run measures, and those that this recipe wants besides.
+    """Return the families that every such run measures, and those that this recipe wants besides.
 
     Args:
         recipe: its `measure.families` are wanted.
         read: signals that something reads.
 
     Raises:
-        InputError: `measure.families` names an unknown family.
+        InputError: `measure.families` names an unknown family; a rule reads a signal of media that
+            the corpus does not hold.
     """
     known = families()
     for name in recipe.measure.families:
         if name not in known:
             raise InputError(f"measure.families: {one_of('signal family', name, known)}")
-    always = [name for name, family in known.items() if family.default]
+    always = [name for name, family in known.items() if _is_usual(family, recipe)]
     named = {*recipe.measure.families, *(family.name for family in families_giving(read))}
-    wanted = [name for name, family in known.items() if name in named and not family.default]
+    wanted = [name for name in known if name in named and name not in always]
+    for name in wanted:
+        if known[name].media:
+            signals = sorted(set(read) & set(known[name].signals))
+            raise InputError(
+                f"{', '.join(signals) or f'the family {name}'} is measured on corpora with "
+                f"schema: {' or '.join(known[name].media)}, and this one has schema: {recipe.kind}"
+            )
     return always, wanted
+
+
+def _is_usual(family: Family, recipe: Recipe) -> bool:
+    """Say whether every run on such a corpus measures a family; captions are texts."""
+    if recipe.kind in family.media:
+        return family.name in (recipe.kind, recipe.media_of)
+    if recipe.kind in ("image", "audio"):
+        return family.name == "document"  # its num_bytes becomes the file's
+    return family.default
 
 
 def check_measures(recipe: Recipe) -> None:

@@ -43,7 +43,7 @@ def explain(name: str, doc_id: str, *, store: str, as_json: bool = False) -> Non
     if "forgotten" in verdict["reasons"]:
         _fact("text", "forgotten; `preceptor list receipts` tells of the takedown")
     else:
-        _fact("text", _excerpt(document["text"]))
+        _contents(life)
     _cleaning(life["cleaning"])
     _verdict(corpus, life)
     _evidence(corpus, life)
@@ -58,6 +58,33 @@ def _fact(name: str, text: str) -> None:
 
 def _excerpt(text: str, limit: int = _EXCERPT) -> str:
     return plain(" ".join(text[: 2 * limit].split()), limit) + f"  ({len(text):,} characters)"
+
+
+def _contents(life: dict[str, Any]) -> None:
+    """Show the text, or what was measured of an image or a sound, and its caption."""
+    document, signals = life["document"], life["signals"]
+    if signals.get("image_width") is not None:
+        size = f"{signals['image_width']:,} x {signals['image_height']:,} pixels"
+        kind = f"{signals['image_format']}, {signals['image_mode']}"
+        _fact("image", f"{size}, {kind}, {signals['image_num_bytes']:,} bytes")
+    if signals.get("audio_duration_s") is not None:
+        rate = (
+            f"{signals['audio_sample_rate']:,} Hz, {_count(signals['audio_channels'], 'channel')}"
+        )
+        size = f"{signals['audio_num_bytes']:,} bytes"
+        _fact("sound", f"{signals['audio_duration_s']:.3f} s, {rate}, {size}")
+    if "media_hash" not in document:
+        _fact("text", _excerpt(document["text"]))
+    elif document["text"]:
+        _fact("caption", _excerpt(document["text"]))
+
+
+def _similarity(corpus: Corpus, edge: dict[str, Any]) -> str:
+    """Say how alike two documents are, as they were compared."""
+    near = corpus.manifest("deduplicate").settings["near"] or {}
+    if edge["kind"] == "near" and near.get("similarity") == "perceptual":
+        return f"near, {round(64 * (1 - edge['jaccard']))} of 64 bits of their looks differ"
+    return f"{edge['kind']}, Jaccard {edge['jaccard']:.3f}"
 
 
 def _cleaning(cleaning: dict[str, Any] | None) -> None:
@@ -98,10 +125,9 @@ def _verdict(corpus: Corpus, life: dict[str, Any]) -> None:
     kept = life["kept_instead"]
     if kept:
         other = kept["other"]
-        begins = f": {plain(' '.join(other['beginning'].split()), 100)}" if other else ""
-        jaccard = (
-            "" if kept["jaccard"] is None else f"{kept['kind']}, Jaccard {kept['jaccard']:.3f}: "
-        )
+        told = other["beginning"] if other else ""
+        begins = f": {plain(' '.join(told.split()), 100)}" if told else ""
+        jaccard = "" if kept["jaccard"] is None else f"{_similarity(corpus, kept)}: "
         _fact("", f"{jaccard}{kept['other_id']} speaks for it{_place(corpus, other)}{begins}")
         _difference(kept, _MOST_HUNKS)
     table = new_table(
@@ -132,9 +158,12 @@ def _verdict(corpus: Corpus, life: dict[str, Any]) -> None:
         )
     if life["rules"]["rules"]:
         show(table)
+    is_media = "media_hash" in life["document"]
     read = {name for rule in life["rules"]["rules"] for name in rule["reads"]}
     others = ", ".join(
-        f"{name} {_number(value)}" for name, value in life["signals"].items() if name not in read
+        f"{name} {_number(value)}"
+        for name, value in life["signals"].items()
+        if name not in read and not (is_media and value is None)
     )
     _fact("other signals", others)
 
@@ -161,8 +190,7 @@ def _evidence(corpus: Corpus, life: dict[str, Any]) -> None:
             other = edge["other_id"]
             _fact(
                 "",
-                f"{edge['kind']}, Jaccard {edge['jaccard']:.3f}: {other}"
-                + _place(corpus, edge["other"]),
+                f"{_similarity(corpus, edge)}: {other}" + _place(corpus, edge["other"]),
             )
             if other != kept.get("other_id"):
                 _difference(edge, _FEW_HUNKS if place or kept else _MOST_HUNKS)
@@ -228,7 +256,7 @@ def _place(corpus: Corpus, other: dict[str, Any] | None) -> str:
 def _difference(row: dict[str, Any], most: int) -> None:
     """Show in which words a document differs from another."""
     diff = row["diff"]
-    if diff is None:
+    if diff is None or (row["other"] and not row["other"]["beginning"]):  # media without words
         return
     told = "equal after normalisation; " if row["kind"] == "exact" else ""
     whole = "" if diff["is_whole"] else "; of texts this long the beginnings are compared"

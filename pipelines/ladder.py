@@ -87,10 +87,15 @@ def plan_rungs(
     for name in ("init_from", "width"):
         if config.get(name) is not None:
             raise InputError(f"a ladder sets the size, so its config has no {name}; leave it out")
+    if config.get("objective", "next_token") != "next_token":
+        raise InputError(
+            f"a ladder's law is one of bits per byte, which {config['objective']} does not have; "
+            "climb it with next_token"
+        )
     above = 2 * depths[-1] - depths[-2]
     configs = [{**config, "depth": depth} for depth in (*depths, above)]
     row_tokens = corpus.manifest("pack").settings["row_tokens"]
-    vocab_size = corpus.manifest("tokenize").info["tokenizer"]["vocab_size"]
+    vocab_size = corpus.tokenizer.get("vocab_size", 0)
     lines: list[str] = []
     asked = {"configs": configs, "vocab_size": vocab_size, "row_tokens": row_tokens}
     call(["sizes", json.dumps(asked)], on_line=lines.append)

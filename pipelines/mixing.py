@@ -28,6 +28,14 @@ _BYTES = {"bytes": 1, "byte": 1, "B": 1} | {
     for power, prefix in enumerate("kMGTP", 1)
 }
 _BYTES |= {"KB": 1000, "KiB": 1024}
+_UNITS = {
+    word: unit
+    for one, unit in (
+        *(("token", "tokens"), ("document", "documents")),
+        *(("patch", "patches"), ("frame", "frames"), ("pair", "pairs")),
+    )
+    for word in (one, unit)
+}
 _NUMBER = r"([0-9][0-9_]{0,29}(?:\.[0-9]{1,15})?)"
 _FORMS = "'20M tokens', '5 GB' or '10k documents'"
 
@@ -38,6 +46,8 @@ def parse_budget(value: str) -> tuple[int, str]:
     >>> parse_budget("20M tokens"), parse_budget("1.5 GB"), parse_budget("10k documents")
     ((20000000, 'tokens'), (1500000000, 'bytes'), (10000, 'documents'))
 
+    Media has no tokens but patches, frames or pairs, and a budget says which.
+
     Raises:
         ValueError: the text has another form.
     """
@@ -46,9 +56,9 @@ def parse_budget(value: str) -> tuple[int, str]:
 
 
 def _exact_budget(value: str) -> tuple[Decimal, str]:
-    match = re.fullmatch(rf"\s*{_NUMBER}\s*([kKMBT]?)\s*(tokens?|documents?)\s*", value)
+    match = re.fullmatch(rf"\s*{_NUMBER}\s*([kKMBT]?)\s*({'|'.join(_UNITS)})\s*", value)
     if match:
-        return Decimal(match[1]) * _TOKENS[match[2]], match[3].rstrip("s") + "s"
+        return Decimal(match[1]) * _TOKENS[match[2]], _UNITS[match[3]]
     match = re.fullmatch(rf"\s*{_NUMBER}\s*([A-Za-z]+)\s*", value)
     if match and match[2] in _BYTES:
         return Decimal(match[1]) * _BYTES[match[2]], "bytes"
@@ -61,7 +71,8 @@ def _budget(value: Any) -> Any:
             raise ValueError(f"write a budget as {_FORMS}")
         amount, unit = _exact_budget(value)
         if amount < 1:
-            raise ValueError(f"a budget is at least 1 {unit.removesuffix('s')}")
+            one = next(word for word, many in (_UNITS | {"byte": "bytes"}).items() if many == unit)
+            raise ValueError(f"a budget is at least 1 {one}")
         if unit != "bytes" and amount % 1:
             raise ValueError(f"{unit} are whole; write so many of them")
     return value
@@ -197,8 +208,11 @@ class Portion(Section):
 
     @property
     def amount(self) -> tuple[int | None, str]:
-        """The budget as a number, and its unit."""
-        return (None, "tokens") if self.budget is None else parse_budget(self.budget)
+        """The budget as a number, and its unit; tokens stand for patches, frames and pairs too."""
+        if self.budget is None:
+            return None, "tokens"
+        amount, unit = parse_budget(self.budget)
+        return amount, "tokens" if unit in ("patches", "frames", "pairs") else unit
 
     def named(self) -> Iterator[tuple[str, str]]:
         """Yield (key, domain) for every domain that is named."""

@@ -18,7 +18,6 @@ from pipelines.sections import Recipe
 __all__ = ["Recipe", "load_recipe", "parse_override", "parse_recipe", "read_yaml"]
 
 NOT_BUILT = {
-    "schema": "image, audio and pair corpora",
     "retain": "dropping the raw text",
 }
 _MAX_CHARS = 1_000_000  # YAML is read at some 100 KB/s
@@ -260,7 +259,7 @@ def _keys(path: tuple[Any, ...]) -> Iterator[str]:
         model = next((m for m in _models(annotation)), None)
         named = get_origin(annotation) is dict
     if model is not None:
-        yield from model.model_fields
+        yield from (field.alias or name for name, field in model.model_fields.items())
 
 
 def _models(annotation: Any) -> Iterator[Any]:

@@ -33,7 +33,6 @@ _SHAPE = {
     "id": str,
     "corpus": dict,
     "config": dict,
-    "tokenizer": dict,
     "plans": dict,
     "sources": list,
     "shards": list,
@@ -182,6 +181,8 @@ def runs_of(
 def _opened(path: Path) -> FoundRun | None:
     content = _json(path) or {}
     if any(not isinstance(content.get(key), kind) for key, kind in _SHAPE.items()):
+        return None
+    if not isinstance(content.get("tokenizer") or {}, dict):  # images and sounds have none
         return None
     if not {"name", "version", "fingerprint"} <= content["corpus"].keys():
         return None

@@ -7,13 +7,14 @@ interface: add, do not rename.
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from curate.corpus.errors import did_you_mean
 from pipelines.checking import Checks
 from pipelines.evidence import Benchmark, Clean, Decontaminate, Measure, Rules
-from pipelines.mixing import Mix
+from pipelines.mixing import Mix, parse_budget
 from pipelines.section import Name, Paths, Section, Share
+from pipelines.tokenizing import Tokenize, TokenizerSpec, budget_unit, media_told, units_of
 
 __all__ = [
     "Benchmark",
@@ -26,6 +27,8 @@ __all__ = [
 ]
 
 _MAX_SHINGLE = 100
+_KEEP = {"image": "image_megapixels DESC, doc_id", "audio": "audio_duration_s DESC, doc_id"}
+_LEAST_TOKENS = 8  # of a row of text
 
 
 def _shingle(value: Any) -> Any:
@@ -44,7 +47,7 @@ class Source(Section):
     format: str | None = Field(None, description="a reader's name; by default from the suffix")
     license: str | None = Field(None, description="SPDX id for documents that state none")
     columns: dict[str, str | list[str] | None] | None = Field(
-        None, description="text, key, url, license, timestamp -> column"
+        None, description="text, media, key, url, license, timestamp -> column"
     )
     delimiter: str | None = Field(None, min_length=1, max_length=1, description="CSV delimiter")
     options: dict[str, str | bool | int | float] = Field(
@@ -54,9 +57,9 @@ class Source(Section):
     @model_validator(mode="after")
     def _known_columns(self) -> "Source":
         for name in self.columns or {}:
-            if name not in ("text", "key", "url", "license", "timestamp"):
+            if name not in ("text", "media", "key", "url", "license", "timestamp"):
                 raise ValueError(
-                    f"columns maps text, key, url, license and timestamp, not {name!r}"
+                    f"columns maps text, key, url, license and timestamp, or media, not {name!r}"
                 )
         return self
 
@@ -74,8 +77,27 @@ class Collect(Section):
     )
 
 
+_NEAR_OF: dict[str, tuple[str, ...]] = {  # what says how texts, images or sounds are compared
+    "text": (
+        *("like", "shingle", "numbers", "bands", "rows", "threshold"),
+        *("max_bucket", "max_document_bytes", "sample"),
+    ),
+    "image": ("distance", "max_bucket"),
+    "audio": ("bands", "rows", "threshold", "max_bucket"),
+}
+_NEAR_FITTED: dict[str, dict[str, Any]] = {  # chosen by measurement: tests/bench/media.py
+    "image": {"distance": 8, "similarity": "perceptual", "sample": 0},
+    "audio": {"bands": 60, "rows": 2, "threshold": 0.2, "sample": 0},
+}
+_BITS = 64  # of a perceptual hash
+
+
 class Near(Section):
-    """Near-duplicates by MinHash, LSH and verified similarity of shingle sets."""
+    """Near-duplicates by MinHash, LSH and verified similarity of shingle sets.
+
+    Images are compared by a perceptual hash instead (`distance`), sounds by sets of landmarks
+    (`bands`, `rows`, `threshold`); their defaults were chosen by measurement.
+    """
 
     like: Literal["datatrove", "nemo", "dolma3"] | None = Field(
         None, description="another tool's normaliser, shingles, hash and bands"
@@ -89,8 +111,13 @@ class Near(Section):
     threshold: float = Field(
         0.8, gt=0, le=1, description="exact similarity at which two documents are duplicates"
     )
-    similarity: Literal["jaccard", "containment"] = Field(
-        "jaccard", description="of shingle sets: shared / union, or shared / the smaller set"
+    similarity: Literal["jaccard", "containment", "perceptual"] = Field(
+        "jaccard",
+        description="of shingle sets: shared / union, or shared / the smaller set; of images "
+        "perceptual: 1 - distance / 64",
+    )
+    distance: int | None = Field(
+        None, ge=0, le=16, description="images: bits of 64 in which perceptual hashes may differ; 8"
     )
     max_bucket: int = Field(
         1000, ge=2, description="larger LSH buckets are banded again before pairs are made"
@@ -110,6 +137,31 @@ class Near(Section):
         if self.like and given:
             raise ValueError(f"like: {self.like} decides {', '.join(sorted(given))}; remove either")
         return self
+
+    def fitted(self, kind: str) -> "Near":
+        """Return the section with the defaults of texts, images or sounds.
+
+        Raises:
+            ValueError: it sets what means nothing for them.
+        """
+        fields, own = type(self).model_fields, _NEAR_OF.get(kind, _NEAR_OF["text"])
+        fitted = dict(_NEAR_FITTED.get(kind, {}))
+        if kind == "image":
+            bits = fitted["distance"] if self.distance is None else self.distance
+            fitted |= {"distance": bits, "threshold": 1 - bits / _BITS}
+        for name in sorted(self.model_fields_set):
+            value, usual = getattr(self, name), (fields[name].default, fitted.get(name))
+            allowed = (*own, "similarity") if kind == "text" and value != "perceptual" else own
+            if name not in allowed and value not in usual:
+                raise ValueError(
+                    f"deduplicate.near.{name} means nothing for {kind}; what does: {', '.join(own)}"
+                )
+        changed = {
+            name: value
+            for name, value in fitted.items()
+            if name not in own or name not in self.model_fields_set or getattr(self, name) is None
+        }
+        return self.model_copy(update=changed)
 
 
 class Guardrails(Section):
@@ -153,45 +205,12 @@ class Split(Section):
     test: Share = 0.01
 
 
-Special = Literal[
-    "bos", "eos", "pad", "mask", "cls", "sep", "fim_prefix", "fim_middle", "fim_suffix"
-]
-
-
-class TokenizerSpec(Section):
-    """Train a tokenizer on the sources, bring a tokenizer.json, or take the bytes as they are."""
-
-    train: Literal["bpe"] | None = None
-    vocab_size: int = Field(8192, ge=300, le=1_000_000)
-    sample_bytes: int = Field(16_000_000, ge=10_000, description="text it is trained on")
-    path: str | None = Field(None, description="a tokenizer.json")
-    specials: dict[Special, str] | None = Field(
-        None, description="what that file calls its boundaries, where they are not found"
-    )
-    bytes: bool = Field(False, description="every byte is a token")
-
-    @model_validator(mode="after")
-    def _one_way(self) -> "TokenizerSpec":
-        ways = [name for name in ("train", "path", "bytes") if getattr(self, name)]
-        if len(ways) > 1:
-            raise ValueError("give either 'train' or 'path' or 'bytes', not several of them")
-        way = ways[0] if ways else "train"
-        for name, own in (("vocab_size", "train"), ("sample_bytes", "train"), ("specials", "path")):
-            if own != way and getattr(self, name) != type(self).model_fields[name].default:
-                raise ValueError(f"{name!r} goes with {own!r} and means nothing with {way!r}")
-        return self
-
-
-class Tokenize(Section):
-    """From text to tokens."""
-
-    tokenizer: TokenizerSpec = Field(default_factory=TokenizerSpec)
-
-
 class Pack(Section):
     """Rows of the trainer's context length."""
 
-    row_tokens: int = Field(1024, ge=8, le=1 << 20)
+    row_tokens: int = Field(
+        1024, ge=1, le=1 << 20, description="of media: patches or frames; by default those of a row"
+    )
     layout: Literal["packed", "stream", "padded", "document"] = Field(
         "packed",
         description="packed: no document that fits a row is cut; stream: end to end; padded: one "
@@ -199,10 +218,20 @@ class Pack(Section):
     )
 
 
+def _set(section: Section, name: str, value: Section) -> None:
+    """Set a default that only the whole recipe knows, on a section that is frozen from then on."""
+    object.__setattr__(section, name, value)
+
+
 class Recipe(Section):
     """A corpus, from its sources to its training rows."""
 
+    model_config = ConfigDict(serialize_by_alias=True)
+
     name: Name
+    kind: Literal["text", "image", "audio", "pair"] = Field(
+        "text", alias="schema", description="what a document is; pair: an image or sound, captioned"
+    )
     seed: int = Field(0, ge=0, lt=2**63)
     sources: list[Source] = Field(min_length=1)
     collect: Collect = Field(default_factory=Collect)
@@ -235,6 +264,96 @@ class Recipe(Section):
     def allowed(self) -> frozenset[str]:
         """The functions, `package.module:function`, that the person who runs it lets in."""
         return self._allowed
+
+    @property
+    def media_of(self) -> str:
+        """What is decoded: text, image or audio; of a pair what stands beside the caption."""
+        if self.kind == "pair":
+            return "audio" if self.tokenize.audio is not None else "image"
+        return self.kind
+
+    @property
+    def media(self) -> dict[str, Any]:
+        """What the trainer is told of images, sounds or pairs; {} for text."""
+        return media_told(self.kind, self.media_of, self.tokenize)
+
+    @property
+    def row_units(self) -> int:
+        """Patches, frames or pairs of the longest row; for text the tokens of a row."""
+        return units_of(self.media) if self.media else self.pack.row_tokens
+
+    @model_validator(mode="after")
+    def _of_its_schema(self) -> "Recipe":
+        """Refuse what means nothing for the schema; give media the defaults that fit it."""
+        for where, given in self._asked_of_others():
+            if given:
+                raise ValueError(f"{where} means nothing with schema: {self.kind}; remove it")
+        self._fit_duplicates()
+        self._check_budgets()
+        if self.kind == "text":
+            if self.pack.row_tokens < _LEAST_TOKENS:
+                short = self.pack.row_tokens
+                raise ValueError(
+                    f"pack.row_tokens {short} is too short for text; write `pack.row_tokens` of at "
+                    f"least {_LEAST_TOKENS}"
+                )
+            return self
+        if self.kind == "pair" and self.tokenize.image and self.tokenize.audio:
+            raise ValueError("tokenize.image and tokenize.audio: a pair has one; remove the other")
+        said = self.pack.model_fields_set
+        layout = self.pack.layout if "layout" in said else "document"
+        units = self.pack.row_tokens if "row_tokens" in said else self.row_units
+        if layout != "document" and (layout, self.kind) != ("padded", "audio"):
+            raise ValueError(
+                f"pack.layout {layout} does not go with schema: {self.kind}, whose rows hold one "
+                "document each; write document, or of audio padded: a long sound goes on"
+            )
+        if units > self.row_units and self.kind != "audio":
+            raise ValueError(
+                f"pack.row_tokens is {units}, and by tokenize a row has {self.row_units} "
+                f"{budget_unit(self.media)}; remove it"
+            )
+        pack = self.pack.model_copy(update={"layout": layout, "row_tokens": units})
+        _set(self, "pack", pack)
+        return self
+
+    def _fit_duplicates(self) -> None:
+        """Compare what documents are made of, and by default keep the largest of media."""
+        asked, kind = self.deduplicate, self.media_of
+        near = None if asked.near is None else asked.near.fitted(kind)
+        keep = asked.keep if "keep" in asked.model_fields_set else _KEEP.get(kind, asked.keep)
+        if (near, keep) != (asked.near, asked.keep):
+            changed = asked.model_copy(update={"near": near, "keep": keep})
+            _set(self, "deduplicate", changed)
+
+    def _check_budgets(self) -> None:
+        """Refuse a budget in units that the schema does not have."""
+        unit = budget_unit(self.media)
+        for portion in self.mix.portions().values():
+            counted = unit if portion.budget is None else parse_budget(portion.budget)[1]
+            if counted not in (unit, "bytes", "documents"):
+                raise ValueError(
+                    f"mix.budget counts {counted}, and with schema: {self.kind} it counts {unit}, "
+                    f"bytes or documents; found {portion.budget!r}"
+                )
+
+    def _asked_of_others(self) -> list[tuple[str, bool]]:
+        """Return (place, whether it is asked) of what another schema needs and this one has not."""
+        told, of, kind = self.tokenize, self.media_of, self.kind
+        media = kind != "text"
+        columns = any("media" in (source.columns or {}) for source in self.sources)
+        speaks = kind in ("text", "pair")
+        return [
+            ("tokenize.image", told.image is not None and kind in ("text", "audio")),
+            ("tokenize.audio", told.audio is not None and of != "audio"),
+            ("tokenize.caption_tokens", told.caption_tokens is not None and kind != "pair"),
+            ("tokenize.tokenizer", told.tokenizer != TokenizerSpec() and not speaks),
+            ("columns.media of a source", columns and not media),
+            ("clean.repeated_lines", self.clean.repeated_lines is not None and media),
+            ("decontaminate.against", bool(self.decontaminate.against) and not speaks),
+            ("decontaminate.held_out", self.decontaminate.held_out and not speaks),
+            ("decontaminate.action cut", self.decontaminate.action == "cut" and media),
+        ]
 
     @model_validator(mode="after")
     def _names_agree(self) -> "Recipe":

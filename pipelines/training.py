@@ -16,6 +16,7 @@ from typing import Any
 from curate.corpus.errors import InputError
 from curate.corpus.identity import canonical_json, fingerprint
 from curate.corpus.manifest import Manifest
+from pipelines.buried import refuse_buried
 from pipelines.checks.records import admit
 from pipelines.corpus import Corpus
 from pipelines.packing import num_rows, phases_of
@@ -27,7 +28,7 @@ from train.config import TrainConfig
 __all__ = ["finished", "load_config", "prepare_run", "train_run"]
 
 #: What a model's sizes and a run's settings both name, and the run decides.
-_OF_THE_RUN = {"document_mask"}
+_OF_THE_RUN = {"document_mask", "objective"}
 
 
 _SCIENTIFIC = re.compile(r"[+-]?\d+[eE][+-]?\d{1,3}")
@@ -93,10 +94,12 @@ def prepare_run(
             f"{corpus.version} has no training rows; see `preceptor report {corpus.version}` for "
             "what was dropped"
         )
+    refuse_buried(corpus)
     initial = _initial(corpus, config)
     settings = dict(config) if initial is None else _with_sizes(config, initial)
-    replay = Replay.of(corpus, settings, (initial or {}).get("corpus"))
-    content = [tokenized.content, packed.content, tokenized.info["tokenizer"]["sha256"]]
+    replay = _replay(corpus, settings, initial)
+    tokenizer = tokenized.info["tokenizer"] or {"sha256": ""}  # images and sounds have none
+    content = [tokenized.content, packed.content, tokenizer["sha256"]]
     content += [] if initial is None else ["initial", initial["sha256"]]
     content += [] if replay is None else ["replay", *replay.content]
     told = {name: value for name, value in settings.items() if name != "init_from"}
@@ -121,6 +124,20 @@ def prepare_run(
     return path
 
 
+def _replay(
+    corpus: Corpus, settings: Mapping[str, Any], initial: Mapping[str, Any] | None
+) -> Replay | None:
+    """Return the old rows that a run asks for; of media there are none."""
+    if corpus.manifest("tokenize").info.get("media"):
+        if settings.get("replay") or settings.get("replay_corpus"):
+            raise InputError(
+                f"train.replay is for corpora of text; {corpus.version} holds media: leave it out, "
+                "and collect both corpora as one"
+            )
+        return None
+    return Replay.of(corpus, settings, (initial or {}).get("corpus"))
+
+
 def _write(path: Path, contents: Mapping[str, Any]) -> None:
     temporary = path.with_suffix(f".{id(path)}.tmp")
     temporary.write_text(json.dumps(contents, indent=1) + "\n", encoding="utf-8")
@@ -139,10 +156,11 @@ def _initial(corpus: Corpus, config: Mapping[str, Any]) -> dict[str, Any] | None
     lines: list[str] = []
     with tempfile.TemporaryDirectory() as cache:
         storage = corpus.store.storage
-        file = storage.local_copy(tokenizer["path"], tokenizer["sha256"], Path(cache))
-        start = _start_of(config["init_from"], corpus)
-        arguments = ["initial", "--tokenizer", str(file), "--", start]
-        call(arguments, on_line=lines.append)
+        asked = ["initial"]
+        if tokenizer is not None:
+            file = storage.local_copy(tokenizer["path"], tokenizer["sha256"], Path(cache))
+            asked += ["--tokenizer", str(file)]
+        call([*asked, "--", _start_of(config["init_from"], corpus)], on_line=lines.append)
     initial: dict[str, Any] = json.loads(lines[-1])
     return initial
 
@@ -172,7 +190,8 @@ def _with_sizes(config: Mapping[str, Any], initial: Mapping[str, Any]) -> dict[s
                 f"train.{name} is {asked!r}, but the model in {initial['folder']} has {value!r}; "
                 f"leave {name} out: the sizes come from there"
             )
-    settings = {**config, **sizes}
+    # A run goes on with the task of its start, unless it asks for another on the same backbone.
+    settings = {"objective": initial["spec"].get("objective", "next_token"), **config, **sizes}
     TrainConfig.from_mapping(settings)
     return settings
 
@@ -182,7 +201,6 @@ def _contents(corpus: Corpus, run_id: str, config: Mapping[str, Any]) -> dict[st
     storage, version = corpus.store.storage, corpus.version
     tokenized, packed = corpus.manifest("tokenize"), corpus.manifest("pack")
     tokenizer = tokenized.info["tokenizer"]
-    sizes = entries_of(storage, tokenized.tables.get("token_bytes", ()))  # of text, of each id
     plans = {name.removeprefix("plan_"): shards for name, shards in packed.tables.items()}
     return {
         "format": 1,
@@ -193,19 +211,26 @@ def _contents(corpus: Corpus, run_id: str, config: Mapping[str, Any]) -> dict[st
             "fingerprint": version.fingerprint,
             "recipe": fingerprint(canonical_json(dict(version.recipe))),
         },
-        "tokenizer": {
-            "uri": uri_of(storage, tokenizer["path"]),
-            "sha256": tokenizer["sha256"],
-            "vocab_size": tokenizer["vocab_size"],
-            "specials": tokenizer["specials"],
-            "num_bytes": sizes[0] if sizes else None,
-        },
+        "tokenizer": None if tokenizer is None else _tokenizer_entry(corpus, tokenizer),
+        **({"media": tokenized.info["media"]} if tokenized.info.get("media") else {}),
         "sources": packed.settings["sources"],
         "shards": entries_of(storage, tokenized.tables["tokens"]),
         "plans": {name: entries_of(storage, shards) for name, shards in plans.items()},
         "row_tokens": packed.settings["row_tokens"],
         "config": dict(config),
         "seed": packed.settings["seed"],
+    }
+
+
+def _tokenizer_entry(corpus: Corpus, tokenizer: Mapping[str, Any]) -> dict[str, Any]:
+    storage, tables = corpus.store.storage, corpus.manifest("tokenize").tables
+    sizes = entries_of(storage, tables.get("token_bytes", ()))  # of text, of each id
+    return {
+        "uri": uri_of(storage, tokenizer["path"]),
+        "sha256": tokenizer["sha256"],
+        "vocab_size": tokenizer["vocab_size"],
+        "specials": tokenizer["specials"],
+        "num_bytes": sizes[0] if sizes else None,
     }
 
 

@@ -57,8 +57,8 @@ def verify(corpus: Corpus, on_file: Callable[[str], None] | None = None) -> list
                         problems += _check(storage, file, ids if file is shard else MultisetHash())
                     seen.add(file)
             rows[name, table] = sum(shard.rows for shard in shards)
-        if name == "tokenize":
-            tokenizer = manifest.info["tokenizer"]
+        tokenizer = manifest.info["tokenizer"] if name == "tokenize" else None
+        if tokenizer:
             if on_file is not None:
                 on_file(tokenizer["path"])
             problems += _check_hash(storage, tokenizer["path"], tokenizer["sha256"])
@@ -115,12 +115,16 @@ def _masked(corpus: Corpus) -> tuple[Any, list[str]]:
     problems: list[str] = []
     if not len(gone):
         return found[0], problems
-    pad = corpus.manifest("tokenize").info["tokenizer"]["specials"]["pad"]
+    pad = corpus.tokenizer["specials"]["pad"] if corpus.tokenizer else 0
     for shard in corpus.shards("tokens"):
         table = read_shard(corpus.store.storage, shard)
         mine = table.filter(pc.is_in(table["doc_id"], value_set=gone))
         found += mine["doc_id"].chunks
-        left = pc.any(pc.not_equal(pc.list_flatten(mine["tokens"]), pad), min_count=0).as_py()
+        left = any(
+            pc.any(pc.not_equal(pc.list_flatten(mine[name]), value), min_count=0).as_py()
+            for name, value in (("tokens", pad), ("caption", pad), ("pixels", 0), ("samples", 0))
+            if name in mine.column_names
+        )
         if left or pc.sum(mine["num_bytes"], min_count=0).as_py():
             problems.append(f"{shard.path}: a forgotten document has tokens that are not masked")
     return pa.chunked_array(found, pa.binary(16)).combine_chunks(), problems

@@ -18,7 +18,7 @@ if not __package__:  # run by path: this file's folder is no place to import fro
 from curate.corpus.errors import InputError, IntegrityError
 
 #: Besides `train`: modules of this package with a `main` of their own.
-_COMMANDS = ("evaluate", "generate", "initial", "sizes")
+_COMMANDS = ("evaluate", "generate", "initial", "probe", "sizes")
 
 
 def main(arguments: list[str] | None = None) -> int:

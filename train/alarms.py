@@ -9,8 +9,8 @@ They see numbers that are the same on every rank, so all ranks stop at one step.
 
 import math
 from collections import deque
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,7 @@ class Seen:
         losses: [n] nats per target; not finite where nothing was measured.
         skipped: [n] whether the update was left out because the gradients were not finite.
         seconds, waited: how long these steps took, and what of it was waiting for rows.
+        health: what the objective says of itself after the last of them.
     """
 
     first: int
@@ -51,6 +52,7 @@ class Seen:
     skipped: Array
     seconds: float = 0.0
     waited: float = 0.0
+    health: Mapping[str, float] = field(default_factory=dict)
 
 
 class Alarms:
@@ -58,16 +60,20 @@ class Alarms:
 
     Args:
         config: the settings.
-        chance: nats per target of knowing nothing; None: nobody can say.
+        chance: loss per target of knowing nothing; None: nobody can say.
         steps: of the whole run.
         phases: steps at which the mixture changes: what is usual is learnt anew there.
         rate: the setting that is the peak rate of the matrices.
+        unit: what losses are measured in.
+        floors: name in `Seen.health` -> a value below which features have collapsed.
     """
 
     #: Steps after the warm-up before a loss at chance counts, and how many are averaged.
     CHANCE_STEPS, CHANCE_MEAN = 200, 50
     #: Usual losses that a spike is told from: at least and at most so many.
     FEWEST, MOST = 100, 200
+    #: Looks in a row at a health below its floor, as late as a loss at chance counts.
+    COLLAPSED_LOOKS = 5
     #: Starved for so long, a run stops.
     STARVED_SECONDS = 600.0
 
@@ -79,7 +85,11 @@ class Alarms:
         steps: int,
         phases: Sequence[int],
         rate: str = "learning_rate",
+        unit: str = "nats",
+        floors: Mapping[str, float] | None = None,
     ) -> None:
+        self.unit, self.floors = unit, dict(floors or {})
+        self.low = dict.fromkeys(self.floors, 0)
         self.config, self.chance, self.phases = config, chance, frozenset(phases)
         self.rate = f"{rate} (now {getattr(config, rate)})"
         self.warm = round(config.warmup_fraction * steps)
@@ -119,6 +129,7 @@ class Alarms:
                 self._follow(step, loss)
                 self._chance(step)
                 self._spike(step, loss)
+        self._collapse(seen)
         return self._starved(seen)
 
     def _count(self, step: int, loss: float, skipped: bool) -> None:
@@ -169,9 +180,9 @@ class Alarms:
             return
         middle = float(np.median(np.fromiter(self.usual, dtype=np.float64)))
         raise Alarm(
-            f"step {step}: the loss jumped from {middle:.3f} to {np.mean(self.recent):.3f} nats "
-            f"and stayed there for {len(self.above)} steps (usual: below {self.limit:.3f}). The "
-            "update has diverged, or the text has changed: "
+            f"step {step}: the loss jumped from {middle:.3f} to {np.mean(self.recent):.3f} "
+            f"{self.unit} and stayed there for {len(self.above)} steps (usual: below "
+            f"{self.limit:.3f}). The update has diverged, or the text has changed: "
             f"lower {self.rate} or grad_clip (now {self.config.grad_clip}) and start a "
             "new run; `preceptor trace` names the documents of those steps"
         )
@@ -184,11 +195,28 @@ class Alarms:
         if self.chance is None or mean < (1 - self.config.chance_margin) * self.chance:
             return
         raise Alarm(
-            f"step {step}: the loss is {mean:.3f} nats, that of knowing nothing is "
+            f"step {step}: the loss is {mean:.3f} {self.unit}, that of knowing nothing is "
             f"{self.chance:.3f}: in {step} steps nothing was learnt. Rates may be far too high or "
-            f"too low: {self.rate}; or the tokens carry nothing that can be predicted: "
+            f"too low: {self.rate}; or the rows carry nothing that can be predicted: "
             "look at a few rows, change the rates and start a new run"
         )
+
+    def _collapse(self, seen: Seen) -> None:
+        """A health below its floor at several looks in a row: all rows look alike to the model."""
+        step = seen.first + len(seen.losses) - 1
+        for name, floor in self.floors.items():
+            value = seen.health.get(name)
+            late = step >= self.warm + self.CHANCE_STEPS
+            self.low[name] = (
+                self.low[name] + 1 if value is not None and late and (not value >= floor) else 0
+            )
+            if self.low[name] >= self.COLLAPSED_LOOKS:
+                raise Alarm(
+                    f"step {step}: {name} is {value:.3g}, below {floor:g} at {self.low[name]} "
+                    "looks in a row: the features have collapsed, and rows can no longer be told "
+                    f"apart. Lower {self.rate}, take more rows a step (batch_rows) or another "
+                    "temperature or teacher_momentum, and start a new run"
+                )
 
     def _starved(self, seen: Seen) -> str | None:
         """Waiting for rows: told once above half of `max_starved`, a stop above it for minutes."""

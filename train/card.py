@@ -34,6 +34,8 @@ def card(
     """
     corpus = lineage["corpus"]
     name = f"{_plain(corpus['name'])}@{corpus['version']}"
+    if "num_hidden_layers" not in config:
+        return _of_own_format(name, lineage, config)
     parts = [
         "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags: [preceptor]\n---",
         f"# A model of {name}",
@@ -54,6 +56,69 @@ def card(
     ]
     return "\n\n".join(parts) + "\n"
 
+
+def _of_own_format(name: str, lineage: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+    """Return the card of a model that no family of `transformers` is."""
+    spec = config["preceptor"]["spec"]
+    media = spec["media"].get("kind", "text")
+    parts = [
+        "---\nlibrary_name: preceptor\npipeline_tag: feature-extraction\ntags: [preceptor]\n---",
+        f"# A model of {name}",
+        f"{lineage['parameters']:,} parameters ({spec['architecture']} blocks, {spec['depth']} of "
+        f"{spec['width']} channels), trained by Preceptor on the corpus {name} ({media}) with the "
+        f"objective `{_plain(spec['objective'])}`. It makes vectors of what it reads; it does not "
+        "continue text.",
+        _USE_OWN,
+        "## Where it came from",
+        _table(("", ""), _origin(lineage)),
+        "## What it was trained on",
+        _sources(lineage),
+        "## What it loses on held-out rows",
+        _loss_held_out(lineage),
+        "## Limits",
+        "- Its loss is its own task's: it says little about what its vectors are good for. "
+        "Measure that with a probe, on labels of yours.\n"
+        f"- It never saw more than {spec['row_tokens']:,} tokens, patches or frames at once.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _loss_held_out(lineage: Mapping[str, Any]) -> str:
+    held_out = lineage.get("held_out")
+    if not held_out or held_out.get("loss") is None:
+        return "Nothing was measured: no row was held out for it."
+    rows = [
+        (_plain(name), f"{part['rows']:,}", f"{part['targets']:,}", _with_error(part))
+        for name, part in [*held_out["sources"].items(), ("all", held_out)]
+    ]
+    told = [
+        f"{_plain(k.replace('_', ' '))} {v:.3f}"
+        for k, v in held_out["metrics"].items()
+        if v is not None
+    ]
+    chance = held_out["chance"]
+    known = "" if chance is None else f" Knowing nothing loses {chance:.4f}."
+    return (
+        f"Per target, in {held_out['unit']}, with the standard error over rows.{known}"
+        + (f" Beside it: {', '.join(told)}." if told else "")
+        + "\n\n"
+        + _table(("source", "rows", "targets", "loss"), rows)
+    )
+
+
+def _with_error(part: Mapping[str, Any]) -> str:
+    if part["loss"] is None:
+        return "-"
+    error = part["standard_error"]
+    return f"{part['loss']:.4f}" + ("" if error is None else f" +- {error:.4f}")
+
+
+_USE_OWN = """```python
+from pathlib import Path
+from train.generate import load_model
+
+model, specials = load_model(Path(folder))  # model.objective.encode(model.backbone, rows): [B, D]
+```"""
 
 _USE = """```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -80,7 +145,8 @@ def _origin(lineage: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
         failed = ", ".join(map(_plain, checks["failed"]))
         why = f"FAILED: {failed}; trained despite that: {_plain(str(checks['despite']))}"
         yield "checks of the corpus", (why if failed else "all passed") + f", `{checks['digest']}`"
-    yield "tokenizer", f"`{identity['tokenizer']}`"
+    if identity["tokenizer"]:
+        yield "tokenizer", f"`{identity['tokenizer']}`"
     for plan, digest in identity["plans"].items():
         yield f"plan of rows, {plan}", f"`{digest}`"
     initial = lineage.get("initial")

@@ -14,6 +14,7 @@ curate.corpus.errors.InputError: train has no setting 'dpeth'. Did you mean 'dep
 
 import dataclasses
 import math
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -23,7 +24,7 @@ from typing import Any
 
 from curate.corpus.errors import InputError, did_you_mean, one_of
 
-__all__ = ["DEFAULT_MINUTES", "TrainConfig"]
+__all__ = ["DEFAULT_MINUTES", "TrainConfig", "parts_of"]
 
 #: Training time when neither `steps` nor `max_minutes` is given.
 DEFAULT_MINUTES = 1.25
@@ -52,7 +53,11 @@ def _task(help_: str, **bounds: Any) -> Any:
 class TrainConfig:
     """Settings of one training run; a bad value raises `InputError` that shows it."""
 
-    objective: str = _knob("next_token", "the pretext task: a file of train/objectives")
+    objective: str = _knob(
+        "next_token",
+        "the pretext task, a file of train/objectives; or a mix with a weight for each target, "
+        "masked_token + 20 * sentence_order",
+    )
     depth: int = _knob(2, "number of blocks; sizes everything else", minimum=1, maximum=1000)
     width: int | None = _knob(
         None, "channels (default 64 x depth in whole 128s, at least 256)", minimum=16
@@ -88,7 +93,9 @@ class TrainConfig:
     dropout: float | None = _task("share of what branches add that is left out", minimum=0)
     codes: int | None = _task("entries of a codebook, or prototypes", minimum=2)
     projection: int | None = _task("channels of the space where views are compared", minimum=2)
+    segment: int | None = _task("tokens of a passage, about", minimum=1)
     variant: str | None = _task("which form of the task; its file names them")
+    views: str | None = _task("views: digits, photos or none (default: by the channels)")
     batch_rows: int | None = _knob(
         None, "rows of the plan in one step (default about 256 x depth^2 tokens)", minimum=1
     )
@@ -180,8 +187,7 @@ class TrainConfig:
             value = _checked(knob.name, getattr(self, knob.name), hints[knob.name])
             _check_bounds(knob.name, value, knob.metadata)
             object.__setattr__(self, knob.name, value)
-        if self.objective not in (known := _objectives()):
-            raise InputError(one_of("objective", self.objective, known))
+        parts_of(self.objective)
         if self.steps is not None and self.max_minutes is not None:
             raise InputError(
                 f"train: steps ({self.steps}) and max_minutes ({self.max_minutes}) exclude "
@@ -294,6 +300,39 @@ def _objectives() -> list[str]:
     """Return the names of the pretext tasks without importing them, which would load torch."""
     files = (Path(__file__).parent / "objectives").glob("*.py")
     return sorted({file.stem for file in files} - {"__init__", "base"})
+
+
+def parts_of(objective: str) -> dict[str, float]:
+    """Return name -> weight of a pretext task, or of each of a mix.
+
+    >>> parts_of("masked_token + 0.5 * next_token")
+    {'masked_token': 1.0, 'next_token': 0.5}
+
+    Raises:
+        InputError: no such task, or something else than names, weights and signs.
+    """
+    found: dict[str, float] = {}
+    known = _objectives()
+    for term in objective.split("+"):
+        weight, star, name = (part.strip() for part in term.rpartition("*"))
+        if name not in known:
+            raise InputError(
+                one_of("objective", name, known)
+                if name.isidentifier()
+                else f"train.objective is {objective!r}; give a name, or a mix such as "
+                "'masked_token + 20 * sentence_order'"
+            )
+        if star and not (_WEIGHT.fullmatch(weight) and 0 < float(weight) < math.inf):
+            raise InputError(
+                f"train.objective: the weight of {name} is {weight!r}; give a number above 0"
+            )
+        if name in found:
+            raise InputError(f"train.objective names {name} twice; give it one weight")
+        found[name] = float(weight) if star else 1.0
+    return found
+
+
+_WEIGHT = re.compile(r"\d+(\.\d+)?([eE][+-]?\d{1,3})?|\.\d+")
 
 
 def _kinds(hint: Any) -> tuple[type, ...]:

@@ -181,6 +181,12 @@ def contest(
     if run.config.threads:
         torch.set_num_threads(run.config.threads)
     store, folder = Store(run), model_folder(run.folder if model is None else model)
+    if run.media or run.tokenizer is None or run.config.objective != "next_token":
+        raise InputError(
+            f"run {run.id} was trained with {run.config.objective}, which predicts no bytes of "
+            "text; its result.json tells its own loss, and `preceptor probe` what its vectors are "
+            "good for"
+        )
     same_ids(folder, run.tokenizer)
     shards = store.shards
     ordinals, sources = _documents(store, split, max_tokens)

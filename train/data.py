@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from train.media import MediaReader
 from train.objectives.base import Rows
 from train.order import Order, Permutation, Phase
 from train.parallel import Ranks
@@ -97,7 +98,12 @@ class Stream(Order):
     """The endless sequence of training samples of a run: phases of permuted epochs."""
 
     def __init__(
-        self, plans: dict[str, Plan], phases: Sequence[Phase], reader: Reader, *, seed: int
+        self,
+        plans: dict[str, Plan],
+        phases: Sequence[Phase],
+        reader: Reader | MediaReader,
+        *,
+        seed: int,
     ) -> None:
         super().__init__({k: p.num_rows for k, p in plans.items()}, phases, seed=seed)
         self.plans, self.reader = plans, reader

@@ -3,7 +3,8 @@
 Nats are summed per document over the spans of the validation plan and divided by the bytes of
 its text, so two tokenizers can be compared. Model and baselines are scored on the same targets of
 the same documents; the difference is paired, and its standard error is over documents.
-`train.contest` measures more, after training.
+`train.contest` measures more, after training. What another task than the next token loses is
+measured row by row instead, with its metrics.
 """
 
 import math
@@ -20,16 +21,20 @@ from train.data import Plan, Reader, Shards
 from train.model import Model
 from train.parallel import Ranks
 from train.rows import IGNORE
+from train.runfile import Run
 
 __all__ = [
     "HeldOut",
     "fit",
     "glance",
+    "held_out_of",
     "main",
     "measure",
+    "measure_rows",
     "ratio_difference",
     "sources_of",
     "summary",
+    "summary_of_rows",
     "sums",
     "thinned",
 ]
@@ -156,9 +161,11 @@ def glance(
     places = np.arange(rank, -(-len(chosen) // world) * world, world)
     wanted, extra = chosen[np.minimum(places, len(chosen) - 1)], places >= len(chosen)
     sums = torch.zeros(2, num_sources, dtype=torch.float64, device=device)
-    for first in range(0, len(wanted), 16):
-        rows = reader.rows(plan, wanted[first : first + 16])
-        rows.targets[torch.from_numpy(extra[first : first + 16])] = IGNORE
+    # The rows of a batch-coupled task are one another's examples: they stay together.
+    size = max(1, len(wanted)) if model.objective.batch_coupled else 16
+    for first in range(0, len(wanted), size):
+        rows = reader.rows(plan, wanted[first : first + size])
+        rows.targets[torch.from_numpy(extra[first : first + size])] = IGNORE
         rows = rows.to(device)
         sums += model(rows).per_source(rows.sources, num_sources, rows.targets >= 0)
     model.train()
@@ -202,6 +209,104 @@ def measure(
         nats={"model": nats[whole]} | {k: sums(v, shards, chosen) for k, v in baselines.items()},
         num_planned=len(ordinals),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rowwise:
+    """What any task's loss is on held-out rows, all [n]: what is measured of no bytes.
+
+    Attributes:
+        sources: source codes.
+        losses, targets: sums of each row.
+        metrics: name -> (sum, count).
+    """
+
+    sources: Array
+    losses: Array
+    targets: Array
+    metrics: Mapping[str, tuple[float, float]]
+
+
+@torch.no_grad()
+def measure_rows(
+    model: Model,
+    reader: Any,
+    plan: Plan,
+    device: torch.device,
+    *,
+    max_rows: int,
+    batch_rows: int,
+) -> Rowwise:
+    """Score a plan's rows (`spread` over `max_rows`) with the run's own objective.
+
+    Args:
+        model, reader, plan, device: what is scored, and where.
+        max_rows: at most so many rows.
+        batch_rows: of a step of the run. The rows of a batch-coupled task are scored so many at
+            once, as in training; what is left of them is not comparable and is left out, unless it
+            is all that there is.
+    """
+    model.eval()
+    coupled = model.objective.batch_coupled
+    wanted = spread(plan.num_rows, max_rows)
+    size = min(batch_rows, len(wanted)) if coupled else 16
+    parts: list[Array] = []
+    metrics: dict[str, Tensor] = {}
+    for start in range(0, len(wanted) - size + 1 if coupled else len(wanted), size):
+        rows = reader.rows(plan, wanted[start : start + size]).to(device)
+        loss = model(rows)
+        counted = loss.told(rows.targets >= 0).double().sum(1)
+        mine = torch.stack([rows.sources[:, 0].double(), loss.units.double().sum(1), counted])
+        parts.append(mine.cpu().numpy())
+        for name, pair in loss.metrics.items():
+            found = pair.double().cpu()
+            metrics[name] = metrics[name] + found if name in metrics else found
+    model.train()
+    sources, losses, targets = np.concatenate(parts, axis=1)
+    return Rowwise(
+        sources=sources.astype(np.int64),
+        losses=losses,
+        targets=targets,
+        metrics={name: (float(pair[0]), float(pair[1])) for name, pair in metrics.items()},
+    )
+
+
+def summary_of_rows(
+    rows: Rowwise, sources: Sequence[str], *, unit: str, chance: float | None
+) -> dict[str, Any]:
+    """Return the loss per target with its standard error over rows, by source; the metrics."""
+    found = _loss_of(rows, np.ones(len(rows.sources), dtype=bool))
+    metrics = {name: a / b if b else None for name, (a, b) in sorted(rows.metrics.items())}
+    told = [f"{k.replace('_', ' ')} {v:.3f}" for k, v in metrics.items() if v is not None]
+    text = "held-out: nothing was measured: no row has a target"
+    if found["loss"] is not None:
+        beside = "" if chance is None else f" (knowing nothing: {chance:.3f})"
+        text = f"held-out: loss {found['loss']:.4f} {unit}{beside}"
+        text = ", ".join([text, *told, f"{found['rows']} rows"])
+    return {
+        **found,
+        "unit": unit,
+        "chance": chance,
+        "metrics": metrics,
+        "text": text,
+        "sources": {
+            name: _loss_of(rows, rows.sources == code)
+            for code, name in enumerate(sources)
+            if (rows.sources == code).any()
+        },
+    }
+
+
+def _loss_of(rows: Rowwise, chosen: Array) -> dict[str, Any]:
+    chosen = chosen & (rows.targets > 0)
+    losses, targets = rows.losses[chosen], rows.targets[chosen]
+    loss, error = ratio_difference(losses, targets) if len(losses) else (None, None)
+    return {
+        "loss": loss if loss is None or math.isfinite(loss) else None,
+        "standard_error": error if error is None or math.isfinite(error) else None,
+        "targets": round(float(targets.sum())),
+        "rows": len(losses),
+    }
 
 
 def ratio_difference(bits: Array, num_bytes: Array) -> tuple[float, float | None]:
@@ -268,6 +373,39 @@ def _sentence(result: dict[str, Any]) -> str:
         f"{text} +- {result['standard_error']:.3f} (s.e.), {abs(below):.0f} standard errors "
         f"{side}; {result['documents']} documents"
     )
+
+
+def held_out_of(
+    run: Run,
+    model: Model,
+    shards: Shards,
+    plans: Mapping[str, Plan],
+    reader: Any,
+    device: torch.device,
+    *,
+    chance: float | None,
+) -> dict[str, Any] | None:
+    """Measure the validation plan: of the next token bits per byte, of another task its loss."""
+    plan = plans.get("validation")
+    if plan is None or not plan.num_rows:
+        return None
+    rows = run.config.eval_max_rows
+    if run.config.objective != "next_token":
+        size = run.batch_rows
+        scores = measure_rows(model, reader, plan, device, max_rows=rows, batch_rows=size)
+        return summary_of_rows(scores, run.sources, unit=model.objective.unit, chance=chance)
+    baselines = {
+        name: fit(
+            shards,
+            [plans[phase.plan] for phase in run.phases],
+            vocab_size=run.vocab_size,
+            max_tokens=run.config.baseline_max_tokens,
+            order=order,
+        )
+        for name, order in (("bigram", 2), ("unigram", 1))
+    }
+    found = measure(model, reader, plan, device, baselines=baselines, max_rows=rows)
+    return summary(found, run.sources)
 
 
 def main(arguments: list[str] | None = None) -> int:

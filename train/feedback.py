@@ -59,7 +59,9 @@ def weights(num_bytes: Ints) -> Tensor:
 
 
 @torch.no_grad()
-def document_sums(rows: Rows, units: Tensor, table: Tensor, slots: int) -> Tensor:
+def document_sums(
+    rows: Rows, units: Tensor, table: Tensor, slots: int, counted: Tensor | None = None
+) -> Tensor:
     """Return [3, slots] float64, on the device and without waiting for it.
 
     A slot is a document in a row: its ordinal (-1: padding), its nats, and the sum of `table` over
@@ -67,18 +69,22 @@ def document_sums(rows: Rows, units: Tensor, table: Tensor, slots: int) -> Tenso
 
     Args:
         rows: [B, T], the tokens of a document side by side.
-        units: [B, T] nats of each target.
+        units: [B, T] nats of each target; [B, 1] are those of whole rows, told for the document at
+            a row's first place.
         table: from `weights`.
         slots: at least the number of documents in these rows, plus one for each row's padding.
+        counted: of the shape of `units`, the targets of each, whose bytes are then not told: a task
+            that hides a part of a text predicts no bytes of it alone. None: `rows.targets`.
     """
-    documents = rows.documents
+    documents = rows.documents[:, : units.size(1)]
     first = torch.ones_like(documents, dtype=torch.bool)
     torch.ne(documents[:, 1:], documents[:, :-1], out=first[:, 1:])
     slot = first.flatten().cumsum(0).sub_(1)
     sums = torch.zeros(3, slots, dtype=torch.float64, device=documents.device)
     sums[0].scatter_(0, slot, documents.flatten().double())
     sums[1].scatter_add_(0, slot, units.flatten().double())
-    sums[2].scatter_add_(0, slot, table[rows.targets.flatten()])
+    added = table[rows.targets.flatten()] if counted is None else counted.flatten().double()
+    sums[2].scatter_add_(0, slot, added)
     return sums
 
 
@@ -206,7 +212,7 @@ class Feedback:
             "step": step,
             "source": pa.array(list(run.sources), pa.string()).take(pa.array(numbers[:, 1])),
             "doc_id": self.shards.column("doc_id", ordinal),
-            "tokens": targets,
+            "tokens": np.rint(targets),
             "bytes": np.rint(num_bytes),
             "loss_sum": nats,
             "times_seen": numbers[:, 2],

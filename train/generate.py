@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from curate.corpus.errors import InputError
+from train import native
 from train.huggingface import read_folder
 from train.model import Model
 from train.runfile import read_json
@@ -24,10 +25,13 @@ __all__ = ["generate", "load_model", "main", "sample"]
 
 
 def load_model(folder: Path) -> tuple[Model, dict[str, int]]:
-    """Load a folder that `transformers` could in float32; return model and ids of its specials."""
+    """Load a model's folder in float32; return the model and the ids of its specials."""
     spec, weights = read_folder(folder)
     model = Model(spec)
-    model.load_state_dict(weights)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise InputError(f"the weights in {folder} do not fit its config.json: {error}") from error
     return model.eval(), specials_of(read_json(folder / "config.json"))
 
 
@@ -105,6 +109,8 @@ def generate(
     folder = folder / "model" if (folder / "model").is_dir() else folder
     if not (folder / "config.json").is_file():
         raise InputError(f"{run_dir} holds no finished model; train it to the end first")
+    if read_json(folder / "config.json").get("model_type") == native.TYPE:
+        raise InputError(f"the model in {folder} does not continue text: it is no decoder of it")
     try:
         from tokenizers import Tokenizer
     except ImportError as error:

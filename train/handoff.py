@@ -2,7 +2,8 @@
 
 `model.safetensors`, `config.json`, `tokenizer.json` and their companions are what
 `AutoModelForCausalLM.from_pretrained` and `AutoTokenizer.from_pretrained` look for; `lineage.json`
-holds the corpus, plans, checks, mixture and measurements, and `README.md` the same for people.
+holds the corpus, plans, checks, mixture and measurements, and `README.md` the same for people. A
+model that is no decoder of text is written in the format of `train.native` instead.
 """
 
 import os
@@ -13,8 +14,9 @@ from typing import Any
 
 from safetensors.torch import save_file
 
+from train import native
 from train.card import write_card
-from train.huggingface import config_of, write_names
+from train.huggingface import config_of, fits, write_names
 from train.initial import token_ids
 from train.model import Model
 from train.runfile import Run, file_sha256, read_json, write_json
@@ -33,12 +35,17 @@ def hand_off(run: Run, model: Model, lineage: Mapping[str, Any]) -> Path:
     final, partial = run.folder / "model", run.folder / f"model.partial-{os.getpid()}"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
-    weights = write_names(model.spec, model.state_dict())
+    if fits(model.spec, model.state_dict()):
+        weights = write_names(model.spec, model.state_dict())
+        own = {"format": 1, "specials": dict(run.specials), **_unsaid(model)}
+        config = {**config_of(model.spec, run.specials), "preceptor": own}
+        write_json(partial / "generation_config.json", _generation(run.specials))
+    else:
+        weights, config = native.state_of(model), native.config_of(model.spec)
     save_file(weights, partial / "model.safetensors", metadata={"format": "pt"})
-    own = {"format": 1, "specials": dict(run.specials), **_unsaid(model)}
-    write_json(partial / "config.json", {**config_of(model.spec, run.specials), "preceptor": own})
-    write_json(partial / "generation_config.json", _generation(run.specials))
-    _write_tokenizer(run, partial)
+    write_json(partial / "config.json", config)
+    if run.tokenizer is not None:
+        _write_tokenizer(run, run.tokenizer, partial)
     run_file = run.folder / "run.json"
     content = {
         "format": 1,
@@ -60,7 +67,12 @@ def hand_off(run: Run, model: Model, lineage: Mapping[str, Any]) -> Path:
 
 def _unsaid(model: Model) -> dict[str, Any]:
     """Return what `config.json` of `transformers` has no word for."""
-    return {"objective": model.spec.objective, "document_mask": model.spec.document_mask}
+    spec = model.spec
+    return {
+        "objective": spec.objective,
+        "document_mask": spec.document_mask,
+        **({"task": dict(spec.task)} if spec.task else {}),
+    }
 
 
 def _generation(specials: Mapping[str, int]) -> dict[str, Any]:
@@ -74,14 +86,14 @@ def _generation(specials: Mapping[str, int]) -> dict[str, Any]:
     }
 
 
-def _write_tokenizer(run: Run, folder: Path) -> None:
+def _write_tokenizer(run: Run, file: Path, folder: Path) -> None:
     """Write the corpus's tokenizer so that `AutoTokenizer` makes a document as training saw it.
 
     bos comes first (a template in `tokenizer.json`: the setting of that name is not looked at where
     there is one), and a special's text in a document is text (`split_special_tokens`).
     """
-    content = read_json(run.tokenizer)
-    texts = {i: token for token, i in token_ids(run.tokenizer).items()}
+    content = read_json(file)
+    texts = {i: token for token, i in token_ids(file).items()}
     bos = {"id": texts[run.specials["bos"]], "type_id": 0}
     single = [{"SpecialToken": bos}, {"Sequence": {"id": "A", "type_id": 0}}]
     pair = [{"SpecialToken": {**bos, "type_id": 1}}, {"Sequence": {"id": "B", "type_id": 1}}]

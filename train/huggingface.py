@@ -16,11 +16,12 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from curate.corpus.errors import InputError, did_you_mean
+from train import native
 from train.model import ModelSpec
 from train.models.transformer import ARCHITECTURES
 from train.runfile import read_json
 
-__all__ = ["FAMILIES", "config_of", "read_folder", "spec_of_config", "write_names"]
+__all__ = ["FAMILIES", "config_of", "fits", "read_folder", "spec_of_config", "write_names"]
 
 #: Class names by `model_type`, which are our architectures' names too.
 FAMILIES = {
@@ -64,6 +65,11 @@ def names(spec: ModelSpec) -> dict[str, dict[str, int]]:
             for norm in ("q_norm", "k_norm"):
                 found[f"{ours}.{norm}.weight"] = {f"{attention}.{norm}.weight": spec.head_width}
     return found
+
+
+def fits(spec: ModelSpec, state: Mapping[str, Tensor]) -> bool:
+    """Whether a model is one of these families: a decoder of text, nothing kept beside its head."""
+    return spec.causal and not spec.media and state.keys() == names(spec).keys()
 
 
 def write_names(spec: ModelSpec, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -162,13 +168,15 @@ def spec_of_config(config: Mapping[str, Any], where: Path) -> ModelSpec:
             logit_cap=config.get("final_logit_softcapping") or 0.0,
             row_tokens=config["max_position_embeddings"],
             document_mask=bool(own.get("document_mask", False)),
+            specials=dict(own.get("specials", {})),
+            task=dict(own.get("task", {})),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{where}: an entry is missing or not as expected: {error!r}") from error
 
 
 def read_folder(folder: str | Path) -> tuple[ModelSpec, dict[str, Tensor]]:
-    """Read a folder that `transformers` can load, ours or another's.
+    """Read a folder that `transformers` can load, ours or another's, or one of our own format.
 
     Returns:
         The sizes, and float32 tensors that `Model(spec).load_state_dict` takes: embedding and head
@@ -178,7 +186,10 @@ def read_folder(folder: str | Path) -> tuple[ModelSpec, dict[str, Tensor]]:
         InputError: not such a folder, no safetensors, another family, or tensors that do not fit.
     """
     place = Path(folder)
-    spec = spec_of_config(read_json(place / "config.json"), place / "config.json")
+    config = read_json(place / "config.json")
+    if config.get("model_type") == native.TYPE:
+        return native.read(place, config)
+    spec = spec_of_config(config, place / "config.json")
     table = names(spec)
     theirs = {name: (ours, rows) for ours, parts in table.items() for name, rows in parts.items()}
     found: dict[str, Tensor] = {}

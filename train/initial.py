@@ -1,6 +1,7 @@
 """Where a run starts: the weights of a folder in the place of random ones.
 
-`init_from` names a folder that `transformers` can load, or a model or run of this trainer. What it
+`init_from` names a folder that `transformers` can load, or a model or run of this trainer. Of
+another objective the backbone alone is taken. What it
 holds is described once, before anything of the run is written (`python -m train initial FOLDER`),
 and goes into `run.json`: the sizes of the model, so that a run can go on when the folder is gone,
 and the digest of its weights, so that it cannot go on from others. The ids of the corpus must be
@@ -20,18 +21,27 @@ from torch import Tensor
 
 from curate.corpus.errors import InputError
 from train.huggingface import PER_ID, read_folder
-from train.model import ModelSpec, padded_size
+from train.model import Model, ModelSpec, padded_size
 from train.runfile import Run, file_sha256, read_json
 
-__all__ = ["describe", "initial_weights", "main", "parent_of", "same_ids", "spec_of"]
+__all__ = [
+    "describe",
+    "initial_weights",
+    "main",
+    "parent_of",
+    "same_ids",
+    "scaled",
+    "spec_of",
+    "start_from",
+]
 
 
-def describe(folder: str | Path, tokenizer: str | Path) -> dict[str, Any]:
+def describe(folder: str | Path, tokenizer: str | Path | None) -> dict[str, Any]:
     """Return what `run.json` records of a start, or refuse it.
 
     Args:
         folder: a model's, or that of a finished run.
-        tokenizer: the `tokenizer.json` of the corpus to train on.
+        tokenizer: the `tokenizer.json` of the corpus to train on; None: it has none.
 
     Returns:
         {folder, sha256, spec, scales, run, corpus}; the last two None for a model made elsewhere.
@@ -41,7 +51,7 @@ def describe(folder: str | Path, tokenizer: str | Path) -> dict[str, Any]:
     """
     place = model_folder(folder)
     spec, weights = read_folder(place)
-    num_ids = same_ids(place, Path(tokenizer))
+    num_ids = 0 if tokenizer is None else same_ids(place, Path(tokenizer))
     if spec.vocab_size < num_ids:
         raise InputError(
             f"the model in {place} has {spec.vocab_size:,} ids, its tokenizer {num_ids:,}; resize "
@@ -140,17 +150,64 @@ def token_ids(path: Path) -> dict[str, int]:
     return {**vocabulary, **added}
 
 
-def spec_of(run: Run) -> ModelSpec | None:
-    """Return the sizes of the start's model, with the run's rows and ids; None without a start."""
+#: What of a start's `ModelSpec` shapes its backbone; the rest is the run's.
+SIZES = (
+    *("architecture", "depth", "width", "heads", "kv_heads", "head_width", "mlp_width"),
+    *("rope_base", "norm_eps", "tied", "logit_cap"),
+)
+
+
+def spec_of(run: Run) -> ModelSpec:
+    """Return the model of a run: the sizes of its start, if it has one, and the run's task."""
+    spec = ModelSpec.of(
+        run.config,
+        vocab_size=run.vocab_size,
+        row_tokens=run.row_tokens,
+        specials=run.specials,
+        media=run.media,
+    )
+    if run.initial is None:
+        return spec
+    start: Any = ModelSpec(**run.initial["spec"])
+    return replace(spec, **{name: getattr(start, name) for name in SIZES})
+
+
+def start_from(model: Model, run: Run) -> str:
+    """Put a start's weights in the place of a model's random ones; return what was done.
+
+    Of another objective the backbone alone is taken: the head stays random, and what begins as a
+    copy of the backbone is copied anew.
+
+    Raises:
+        InputError: see `initial_weights`; or the backbone has other tensors than the run's.
+    """
+    assert run.initial is not None, "the run starts from weights"
+    weights, mine, place = initial_weights(run), model.state_dict(), run.initial["folder"]
+    same = run.initial["spec"].get("objective", "next_token") == run.config.objective
+    wanted = [name for name in mine if same or name.startswith("backbone.")]
+    for name in wanted:
+        if name not in weights or weights[name].shape != mine[name].shape:
+            found = tuple(weights[name].shape) if name in weights else "nothing"
+            raise InputError(
+                f"the model in {place} has {found} where this run has {name} of "
+                f"{tuple(mine[name].shape)}: they are not made for the same kind of data or task; "
+                "leave out init_from"
+            )
+    model.load_state_dict({name: weights[name] for name in wanted}, strict=same)
+    if same:
+        return f"starting from the weights in {place}"
+    model.objective.attach(model.backbone)
+    return f"starting from the backbone in {place}; what {run.config.objective} adds is new"
+
+
+def scaled(run: Run) -> Mapping[str, Any] | None:
+    """Return what the optimizer is told of a start: a head that is new has its usual rate."""
     if run.initial is None:
         return None
-    spec = ModelSpec(**run.initial["spec"])
-    return replace(
-        spec,
-        row_tokens=run.row_tokens,
-        vocab_size=run.vocab_size,
-        document_mask=run.config.document_mask,
-    )
+    if run.initial["spec"].get("objective", "next_token") == run.config.objective:
+        return run.initial
+    scales = {k: v for k, v in run.initial.get("scales", {}).items() if k != "head"}
+    return {**run.initial, "scales": scales}
 
 
 def initial_weights(run: Run) -> dict[str, Tensor]:
@@ -200,7 +257,7 @@ def main(arguments: list[str] | None = None) -> int:
     """`python -m train initial FOLDER --tokenizer FILE`: print the description as a JSON line."""
     parser = argparse.ArgumentParser(prog="python -m train initial", description=describe.__doc__)
     parser.add_argument("folder", help="a model's folder, or a run's")
-    parser.add_argument("--tokenizer", required=True, help="the corpus's tokenizer.json")
+    parser.add_argument("--tokenizer", help="the corpus's tokenizer.json, if it has one")
     given = parser.parse_args(arguments)
     print(json.dumps(describe(given.folder, given.tokenizer)))
     return 0

@@ -10,12 +10,14 @@ integers that wrap, so that a CPU and a GPU agree to the last bit.
 True
 """
 
+import itertools
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-__all__ = ["bits", "integers", "normal", "permutation", "uniform"]
+__all__ = ["bits", "dropout", "integers", "normal", "permutation", "uniform"]
 
 _GOLDEN = 0x9E3779B97F4A7C15
 _FIRST, _SECOND = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
@@ -85,3 +87,22 @@ def integers(keys: Tensor, name: str, high: int, *shape: int) -> Tensor:
 def permutation(keys: Tensor, name: str, size: int) -> Tensor:
     """Return [B, size] int64: each row a random order of 0 .. size - 1."""
     return bits(keys, name, size).argsort(dim=1, stable=True)
+
+
+def dropout(keys: Tensor, name: str, rate: float) -> Callable[[Tensor], Tensor]:
+    """Return what leaves out numbers of [B, ...] (Srivastava et al. 2014): a backbone's `noise`.
+
+    Each call leaves out others; a new function, asked in the same order, leaves out the same. Four
+    numbers share a hash, so `rate` is exact to 2^-16.
+    """
+    calls = itertools.count()
+    lowest = round(rate * 2**16) - 2**15
+
+    def noise(x: Tensor) -> Tensor:
+        if not rate:
+            return x
+        words = bits(keys, f"{name} {next(calls)}", -(-x[0].numel() // 4))
+        kept = words.view(torch.int16)[:, : x[0].numel()].view_as(x) >= lowest
+        return x * kept / (1 - rate)
+
+    return noise

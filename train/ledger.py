@@ -25,6 +25,7 @@ from curate.corpus.errors import InputError
 from train.alarms import Alarm, Alarms, Seen
 from train.curves import Curves
 from train.feedback import Feedback, bytes_per_target, document_sums, measured, weights
+from train.lines import number, text
 from train.model import ModelSpec
 from train.objectives import Loss, Objective, Rows
 from train.parallel import Ranks
@@ -102,7 +103,11 @@ class Ledger:
         self.file = run.folder / "metrics.jsonl"
         num_bytes = np.zeros(run.vocab_size, dtype=np.int64)
         means: Ints | None = None
-        if run.token_bytes is None:
+        #: Bits per byte are those of a task that predicts every token of a text.
+        self.every = spec.objective == "next_token"
+        if not self.every:
+            pass
+        elif run.token_bytes is None:
             used = [plans[name] for name in {phase.plan: None for phase in run.phases}]
             means = np.max(
                 [bytes_per_target(one, shards, len(run.sources)) for one in used], axis=0
@@ -112,7 +117,7 @@ class Ledger:
         self.table = weights(num_bytes).to(device)
         self.feedback = Feedback(run, shards, plans, means)
         self.held_bytes = np.zeros(len(run.sources))
-        if "validation" in plans:
+        if "validation" in plans and self.every:
             self.held_bytes = bytes_per_target(plans["validation"], shards, len(run.sources))
         self.curves = Curves(run.folder / "tensorboard")
         changes = [-(-phase.first_row // run.batch_rows) for phase in run.phases]
@@ -122,12 +127,19 @@ class Ledger:
             steps=steps,
             phases=changes[1:],
             rate=run.config.matrix_rate(spec.row_tokens),
+            unit=objective.unit,
+            floors=objective.floors,
         )
-        self.flops = spec.flops_per_token(run.row_tokens)
+        self.row_units = spec.row_tokens if run.media else run.row_tokens
+        self.word = {None: "tokens", "image": "patches", "audio": "frames"}[
+            (run.media.get("of") or run.media).get("kind")
+        ]
+        self.flops = spec.flops_per_token(self.row_units)
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
         self.peak = peak_flops(name)
         self.per_source = np.zeros((3, len(run.sources)))
         self.pieces: list[tuple[int, Tensor]] = []
+        self.metrics: dict[str, Tensor] = {}
         self.lines: list[tuple[Tensor, float]] = []
         self.done, self.skipped = 0, 0
         self.seconds = self.waited = 0.0
@@ -141,8 +153,12 @@ class Ledger:
     def observe(self, rows: Rows, loss: Loss) -> None:
         """Note the rows of a micro-batch, without waiting for the device."""
         slots = self.feedback.slots(len(rows.tokens))
-        sums = document_sums(rows, loss.units, self.table, slots)
+        counted = None if self.every else loss.told(rows.targets >= 0)
+        sums = document_sums(rows, loss.units, self.table, slots, counted)
         self.pieces.append((self.done + 1, sums.to("cpu", non_blocking=True)))
+        for name, pair in loss.metrics.items():
+            found = pair.detach().double()
+            self.metrics[name] = self.metrics[name] + found if name in self.metrics else found
 
     def close_step(
         self,
@@ -185,7 +201,7 @@ class Ledger:
             # While this process waits for the device, the device did not wait for rows.
             self.waited = max(0.0, self.waited - (time.perf_counter() - begin))
         steps, waited = self._steps()
-        losses = steps[:, 0] / np.maximum(steps[:, 1], 1)
+        losses = steps[:, 0] / np.where(steps[:, 1] > 0, steps[:, 1], 1)
         skipped = steps[:, 2] != 0
         first = done - len(steps) + 1
         seconds: float = self.ranks.share(time.perf_counter() - self.begin)
@@ -198,19 +214,26 @@ class Ledger:
         lines: list[dict[str, Any]] = [
             {
                 "step": first + i,
-                "loss": _number(losses[i]),
+                "loss": number(losses[i]),
                 "learning_rate": rate,
-                "targets": int(steps[i, 1]),
-                "grad_norm": _number(steps[i, 3]),
+                "targets": round(steps[i, 1]),
+                "grad_norm": number(steps[i, 3]),
                 "left_out": bool(skipped[i]),
             }
             for i, (_, rate) in enumerate(self.lines)
         ]
         self.lines.clear()
         lines[-1] |= self._summary(done, len(lines), steps[~skipped].sum(0), parts, seconds)
-        alarm, notes = self._look(
-            Seen(first=first, losses=losses, skipped=skipped, seconds=seconds, waited=waited)
+        self.alarms.chance = self.objective.chance()  # it may follow from the rows of a step
+        seen = Seen(
+            first=first,
+            losses=losses,
+            skipped=skipped,
+            seconds=seconds,
+            waited=waited,
+            health=lines[-1].get("health", {}),
         )
+        alarm, notes = self._look(seen)
         if alarm is not None:
             lines[-1]["alarm"] = str(alarm)
         with self.ranks.agree():
@@ -250,28 +273,43 @@ class Ledger:
         self, done: int, count: int, total: Ints, parts: Ints, seconds: float
     ) -> dict[str, Any]:
         """Return what the last line of an interval says of all of it."""
-        per_s = count * self.run.batch_rows * self.run.row_tokens / seconds
+        per_s = count * self.run.batch_rows * self.row_units / seconds
         peak = self.peak and self.peak * self.ranks.world
         nats, _, num_bytes = parts
-        health: dict[str, Any] = getattr(self.objective, "health", dict)()
+        with torch.no_grad():
+            health = self.ranks.share({k: float(v) for k, v in self.objective.health().items()})
+        metrics = self._measured()
         return {
-            "mean_loss": _number(total[0] / total[1]) if total[1] else None,
+            "mean_loss": number(total[0] / total[1]) if total[1] else None,
             "bits_per_byte": nats.sum() / LN2 / num_bytes.sum() if num_bytes.sum() else None,
             "tokens_per_s": per_s,
             "mfu": per_s * self.flops / peak if peak else None,
             "eta_s": (self.steps - done) * seconds / count,
             "skipped": self.skipped,
             "sources": self._sources(parts),
-            **({"health": {k: _number(float(v)) for k, v in health.items()}} if health else {}),
+            **({"unit": self.objective.unit} if self.objective.unit != "nats" else {}),
+            **({"metrics": metrics} if metrics else {}),
+            **({"health": {k: number(v) for k, v in health.items()}} if health else {}),
         }
+
+    def _measured(self) -> dict[str, float | None]:
+        """Return the metrics of the interval, over all ranks, and begin the next one."""
+        names: list[str] = self.ranks.share(sorted(self.metrics))
+        none = torch.zeros(2, dtype=torch.float64, device=self.device)
+        mine = [self.metrics.get(name, none) for name in names]
+        self.metrics.clear()
+        if not names:
+            return {}
+        sums = self.ranks.sum_(torch.stack(mine)).tolist()
+        return {k: number(a / b) if b else None for k, (a, b) in zip(names, sums, strict=True)}
 
     def _sources(self, parts: Ints) -> dict[str, dict[str, Any]]:
         """Return the loss of each source that has targets, by name."""
         return {
             name: {
-                "nats": _number(nats / targets),
-                "bits_per_byte": _number(nats / LN2 / num_bytes) if num_bytes else None,
-                "targets": int(targets),
+                "nats": number(nats / targets),
+                "bits_per_byte": number(nats / LN2 / num_bytes) if num_bytes else None,
+                "targets": round(targets),
             }
             for name, nats, targets, num_bytes in zip(
                 self.run.sources, *parts.tolist(), strict=True
@@ -316,9 +354,10 @@ class Ledger:
         sources = self._sources(np.stack([nats, targets, targets * self.held_bytes]))
         num_bytes = float((targets * self.held_bytes).sum())
         line = {
-            "held_out_nats": _number(nats.sum() / max(targets.sum(), 1)),
-            "held_out_bits_per_byte": _number(nats.sum() / LN2 / num_bytes) if num_bytes else None,
+            "held_out_nats": number(nats.sum() / max(targets.sum(), 1)),
+            "held_out_bits_per_byte": number(nats.sum() / LN2 / num_bytes) if num_bytes else None,
             "held_out_sources": sources,
+            **({"unit": self.objective.unit} if self.objective.unit != "nats" else {}),
         }
         with self.ranks.agree():
             if self.ranks.first:
@@ -393,8 +432,9 @@ class Ledger:
         for key in ("sources", "held_out_sources"):
             for source, one in line.get(key, {}).items():
                 numbers[f"{key}/{source}"] = one["nats"]
-        for name, value in line.get("health", {}).items():
-            numbers[f"health/{name}"] = value
+        for key in ("metrics", "health"):
+            for name, value in line.get(key, {}).items():
+                numbers[f"{key}/{name}"] = value
         self.curves.add(done, {k: v for k, v in numbers.items() if v is not None})
 
     def _tell(self, done: int, line: dict[str, Any], *, always: bool = False) -> None:
@@ -402,28 +442,4 @@ class Ledger:
             self.progress(done, self.steps, line)
         elif always or done == self.steps or time.perf_counter() - self.said > 5:
             self.said = time.perf_counter()
-            self.say(f"step {done}/{self.steps}: {_text(line)}")
-
-
-def _text(line: Mapping[str, Any]) -> str:
-    """Say a summary, or a glance at held-out rows, in one line."""
-    if "held_out_nats" in line:
-        if line["held_out_nats"] is None:
-            return "held-out glance: the loss is not finite"
-        bits = line["held_out_bits_per_byte"]
-        shown = "" if bits is None else f", about {bits:.3f} bits/byte"
-        return f"held-out glance {line['held_out_nats']:.3f} nats{shown}"
-    if line["mean_loss"] is None:
-        return "no update was finite"
-    bits, mfu = line["bits_per_byte"], line["mfu"]
-    text = f"loss {line['mean_loss']:.3f} nats"
-    text += "" if bits is None else f", {bits:.3f} bits/byte"
-    text += f", {line['tokens_per_s']:,.0f} tokens/s"
-    text += "" if mfu is None else f", {mfu:.1%} MFU"
-    minutes, seconds = divmod(round(line["eta_s"]), 60)
-    return f"{text}, {minutes}:{seconds:02d} to go"
-
-
-def _number(value: float) -> float | None:
-    """Return a number as JSON has it: what is not finite is null."""
-    return float(value) if math.isfinite(value) else None
+            self.say(f"step {done}/{self.steps}: {text(line, self.word)}")

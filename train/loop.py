@@ -26,18 +26,20 @@ from curate.corpus.errors import InputError
 from train import checkpoint
 from train.alarms import Alarm
 from train.config import DEFAULT_MINUTES, DTYPES, TrainConfig
+from train.coupled import backward_in_parts
 from train.data import Reader, Stream
-from train.evaluate import fit, glance, measure, summary
+from train.evaluate import glance, held_out_of
 from train.generate import generate
 from train.guards import determined, no_collection, stoppable
 from train.handoff import hand_off
-from train.initial import initial_weights, parent_of, spec_of
+from train.initial import parent_of, scaled, spec_of, start_from
 from train.ledger import Ledger, Progress
 from train.model import Model, ModelSpec
 from train.models.attention import choose
 from train.objectives import Loss, Rows
 from train.optim import Optimizer, make_optimizer, set_rate
 from train.parallel import Ranks, norm_of, shard, sum_gradients, whole
+from train.rows import reader_of
 from train.runfile import Run, locked, read_json, write_json
 from train.shards import Plan, Shards
 
@@ -157,13 +159,7 @@ def _open(run: Run, ranks: Ranks) -> tuple[Shards, dict[str, Plan], Reader, Stre
     for phase in run.phases:
         if not plans[phase.plan].num_rows:
             raise InputError(f"plan {phase.plan!r} of run {run.id} has no rows to train on")
-    reader = Reader(
-        shards,
-        row_tokens=run.row_tokens,
-        pad=run.specials["pad"],
-        vocab_size=run.vocab_size,
-        ends=(run.specials["bos"], run.specials["eos"]),
-    )
+    reader = reader_of(run, shards, Reader)
     return shards, plans, reader, Stream(plans, run.phases, reader, seed=run.seed)
 
 
@@ -176,7 +172,7 @@ def _feed(
         run.batch_rows,
         ranks,
         micro_rows=run.config.micro_rows,
-        documents=model.backbone.form == "varlen",
+        documents=model.backbone.form == "varlen" and not run.media,
     )
 
 
@@ -197,6 +193,9 @@ def _update(
         all ranks; on the device.
     """
     sums = torch.zeros(2, dtype=torch.float64, device=ranks.device)
+    if model.objective.batch_coupled and (len(batch) > 1 or ranks.world > 1):
+        sums += backward_in_parts(model, batch, ranks, observe)
+        batch = []
     for rows in batch:
         loss: Loss = model(rows)
         loss.total.backward()
@@ -205,7 +204,7 @@ def _update(
             observe(rows, loss)
     gradients = sum_gradients(model, ranks)
     total, count = ranks.sum_(sums)
-    scale = 1 / count.clamp(min=1)
+    scale = 1 / torch.where(count > 0, count, 1)
     norm = norm_of(gradients, ranks) * scale
     bad = 1 - (norm.isfinite() & total.isfinite()).float()
     if grad_clip:
@@ -230,9 +229,7 @@ def _prepare(
 ) -> tuple[dict[str, Any], Model, Optimizer]:
     """Settle what a resumed run must share, and build the model from the seed or its start."""
     config, file, device = run.config, run.folder / "resolved.json", ranks.device
-    spec = spec_of(run) or ModelSpec.of(
-        config, vocab_size=run.vocab_size, row_tokens=run.row_tokens
-    )
+    spec = spec_of(run)
     settled: dict[str, Any] = {}
     with ranks.agree():
         if ranks.first:
@@ -245,15 +242,10 @@ def _prepare(
     model = Model(spec, dtype=getattr(torch, settled["dtype"]), attention=settled["attention"]).to(
         device
     )
-    if model.objective.batch_coupled and (ranks.world > 1 or config.micro_rows):
-        raise InputError(
-            f"the rows of a step of {config.objective} are one another's examples, so they cannot "
-            "be split; leave out train.micro_rows and start one process"
-        )
     if found is None and run.initial is not None:
-        model.load_state_dict(initial_weights(run))
+        said = start_from(model, run)
         if ranks.first:
-            _say(f"starting from the weights in {run.initial['folder']}")
+            _say(said)
     if config.compile == "on" or (config.compile == "auto" and device.type == "cuda"):
         model.compile_(by_block=ranks.sharded)
     if ranks.sharded:
@@ -263,7 +255,7 @@ def _prepare(
     with ranks.agree():
         if ranks.first:
             write_json(file, settled)
-    return settled, model, make_optimizer(model, config, device, run.initial)
+    return settled, model, make_optimizer(model, config, device, scaled(run))
 
 
 def _settle(run: Run, spec: ModelSpec, file: Path, ranks: Ranks) -> dict[str, Any]:
@@ -329,7 +321,7 @@ def _calibrate(run: Run, model: Model, stream: Stream, ranks: Ranks) -> int:
     config = run.config
     seconds = 60 * (config.max_minutes or DEFAULT_MINUTES)
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    optimizer = make_optimizer(model, config, ranks.device, run.initial)
+    optimizer = make_optimizer(model, config, ranks.device, scaled(run))
     taken: list[float] = []
     begin = time.perf_counter()
     for batch, _ in _feed(run, model, stream, ranks, range(9)):
@@ -387,25 +379,13 @@ def _finish(
     device: torch.device,
 ) -> dict[str, Any]:
     """Measure on held-out text, hand the model off, draw a sample, write `result.json`."""
-    held_out: dict[str, Any] | None = None
-    if "validation" in plans and plans["validation"].num_rows:
-        baselines = {
-            name: fit(
-                shards,
-                [plans[phase.plan] for phase in run.phases],
-                vocab_size=run.vocab_size,
-                max_tokens=run.config.baseline_max_tokens,
-                order=order,
-            )
-            for name, order in (("bigram", 2), ("unigram", 1))
-        }
-        rows = run.config.eval_max_rows
-        plan = plans["validation"]
-        scores = measure(model, reader, plan, device, baselines=baselines, max_rows=rows)
-        held_out = summary(scores, run.sources)
-        ledger.say(held_out["text"])
-    else:
-        ledger.say("held-out: the run has no validation plan; nothing was measured")
+    chance = ledger.objective.chance()
+    held_out = held_out_of(run, model, shards, plans, reader, device, chance=chance)
+    ledger.say(
+        "held-out: the run has no validation plan; nothing was measured"
+        if held_out is None
+        else held_out["text"]
+    )
     result: dict[str, Any] = {
         "format": 1,
         "run": run.id,
@@ -414,7 +394,9 @@ def _finish(
         "steps": settled["steps"],
         "rows": settled["steps"] * run.batch_rows,
         "parameters": sum(p.numel() for p in model.parameters()),
-        "chance_nats": model.objective.chance(),
+        "objective": run.config.objective,
+        "unit": model.objective.unit,
+        "chance_nats": chance,
         "dtype": settled["dtype"],
         "device": device.type,
         "skipped": ledger.skipped,
@@ -422,10 +404,14 @@ def _finish(
         "train_sources": ledger.train_sources(),
         "held_out": held_out,
     }
-    keys = ("initial", "steps", "rows", "skipped", "dtype", "train_sources", "held_out")
+    keys = (
+        *("initial", "steps", "rows", "skipped", "dtype", "train_sources", "held_out"),
+        *("objective", "unit", "chance_nats"),
+    )
     folder = hand_off(run, model, {k: result[k] for k in keys})
     result["model"] = str(folder)
-    result["sample"] = _sample(run, ledger)
+    speaks = (folder / "generation_config.json").is_file()  # a decoder of text
+    result["sample"] = _sample(run, ledger) if speaks else None
     write_json(run.folder / "result.json", result)
     return result
 

@@ -9,8 +9,9 @@ from torch import nn
 
 from curate.corpus.errors import InputError, one_of
 from train.config import TrainConfig
+from train.media import units_of
 from train.models.transformer import ARCHITECTURES, Transformer
-from train.objectives import Loss, Rows, find
+from train.objectives import Rows, find
 
 __all__ = ["Model", "ModelSpec", "padded_size"]
 
@@ -37,7 +38,7 @@ class ModelSpec:
         head_width: channels of a head, even.
         mlp_width: hidden channels of the MLP.
         logit_cap: logits are cap * tanh(logits / cap); 0: as they are.
-        row_tokens: the longest row.
+        row_tokens: the longest row: tokens, or vectors of a stem.
         causal: a token sees what comes before it; else all of its row (an encoder).
         document_mask: a token sees its own document alone.
         specials: name -> id of the tokenizer's special tokens.
@@ -111,8 +112,9 @@ class ModelSpec:
             mlp_width=config.mlp_width or 0,
             rope_base=config.rope_base,
             tied=config.tied,
-            row_tokens=row_tokens,
-            document_mask=config.document_mask and not media,
+            row_tokens=units_of(media or {}) or row_tokens,
+            # Sounds differ in length: what is behind an end is a piece of its own.
+            document_mask=_is_sound(media) if media else config.document_mask,
             causal=find(config.objective).causal,
             specials=dict(specials or {}),
             media=dict(media or {}),
@@ -149,6 +151,10 @@ class ModelSpec:
         return 6 * self.matmul_parameters() + attention * (row_tokens or self.row_tokens)
 
 
+def _is_sound(media: Mapping[str, Any]) -> bool:
+    return (media.get("of") or media)["kind"] == "audio"
+
+
 class Model(nn.Module):
     """`backbone` and `objective`; calling it on rows gives a `Loss`.
 
@@ -169,20 +175,31 @@ class Model(nn.Module):
         kind: Any = find(spec.objective)
         self.objective = kind(spec)
         self.objective.attach(self.backbone)
-        self._compiled: Callable[[Rows], Loss] | None = None
+        self._compiled: Callable[[Rows, str], Any] | None = None
         self._by_block = False
 
-    def forward(self, rows: Rows) -> Loss:
-        """Manufacture, predict, measure."""
+    def forward(self, rows: Any, part: str = "loss") -> Any:
+        """Manufacture, predict, measure: return the `Loss` of rows.
+
+        Of a batch-coupled task `train.coupled` wants parts of that: "features" [B, views, D] of
+        rows; "both", these and the loss beside; "couple", the `Loss` of features, given for rows.
+        """
+        if part == "couple":
+            return self.objective.couple(rows)
         if self._by_block and not self.training:  # other shapes would compile every block anew
             with torch.compiler.set_stance("force_eager"):
-                return self._measure(rows)
+                return self._measure(rows, part)
         step = self._compiled if self.training and self._compiled else self._measure
-        return step(rows)
+        return step(rows, part)
 
-    def _measure(self, rows: Rows) -> Loss:
-        loss: Loss = self.objective(self.backbone, self.objective.manufacture(rows))
-        return loss
+    def _measure(self, rows: Rows, part: str) -> Any:
+        batch = self.objective.manufacture(rows)
+        if part == "loss":
+            return self.objective(self.backbone, batch)
+        features = self.objective.embed(self.backbone, batch)
+        if part == "features":
+            return features
+        return features, self.objective.beside(self.backbone, batch)
 
     def after_step(self, step: int, steps: int) -> None:
         """Advance what the objective keeps beside the weights: teachers, queues, schedules."""

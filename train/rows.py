@@ -21,16 +21,17 @@ from curate.corpus.errors import InputError, one_of
 from train.order import STATE, Order
 from train.shards import Plan, Shards
 
-__all__ = ["IGNORE", "Block", "RowReader", "Store", "open_rows"]
+__all__ = ["IGNORE", "Block", "RowReader", "Store", "open_rows", "reader_of"]
 
 Ints = np.ndarray[Any, np.dtype[Any]]
 IGNORE = -100
 ARRAYS = ("tokens", "targets", "sources", "documents", "spans", "keys")
+MEDIA = ("pixels", "samples", "lengths", "captions")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """Some rows of a plan: B rows of T tokens.
+    """Some rows of a plan: B rows of T tokens; of media [B, 1], and what they hold beside.
 
     Attributes:
         tokens: [B, T] int64, `pad` where the row is not full.
@@ -41,6 +42,10 @@ class Block:
             copies of a document side by side are told apart.
         keys: [B, 3] int64 (seed, epoch, row of the plan): the key of any randomness.
         state: where the data stands behind this block, for `Store.batches`.
+        pixels: [B, channels, height, width] uint8.
+        samples: [B, S] int16, zeros behind the end.
+        lengths: [B] int64 samples of each sound.
+        captions: [B, L] int64, `pad` behind the end.
     """
 
     tokens: Ints
@@ -50,10 +55,15 @@ class Block:
     spans: Ints
     keys: Ints
     state: Mapping[str, int] | None = None
+    pixels: Ints | None = None
+    samples: Ints | None = None
+    lengths: Ints | None = None
+    captions: Ints | None = None
 
     def arrays(self) -> dict[str, Ints]:
-        """Return the arrays by name."""
-        return {name: getattr(self, name) for name in ARRAYS}
+        """Return the arrays by name, those that there are."""
+        named = {name: getattr(self, name) for name in (*ARRAYS, *MEDIA)}
+        return {name: array for name, array in named.items() if array is not None}
 
 
 class RowReader:
@@ -189,6 +199,22 @@ class RowReader:
             )
 
 
+def reader_of(run: Any, shards: Shards, kind: type[RowReader] = RowReader) -> Any:
+    """Return what builds the rows of a run: of text a `kind`, else a `train.media.MediaReader`."""
+    if run.media:
+        from train.media import MediaReader
+
+        pad, ids = run.specials.get("pad", 0), run.vocab_size
+        return MediaReader(shards, media=run.media, pad=pad, vocab_size=ids)
+    return kind(
+        shards,
+        row_tokens=run.row_tokens,
+        pad=run.specials["pad"],
+        vocab_size=run.vocab_size,
+        ends=(run.specials["bos"], run.specials["eos"]),
+    )
+
+
 class Store:
     """The rows of a run: random access, and the run's stream for any rank.
 
@@ -205,13 +231,7 @@ class Store:
             name: Plan(paths, self.shards, num_sources=len(run.sources))
             for name, paths in run.plans.items()
         }
-        self.reader = RowReader(
-            self.shards,
-            row_tokens=run.row_tokens,
-            pad=run.specials["pad"],
-            vocab_size=run.vocab_size,
-            ends=(run.specials["bos"], run.specials["eos"]),
-        )
+        self.reader = reader_of(run, self.shards)
         for phase in run.phases:
             if not self.plan(phase.plan).num_rows:
                 raise InputError(f"plan {phase.plan!r} of run {run.id} has no rows to train on")
@@ -332,4 +352,4 @@ def open_rows(run_json: str | PathLike[str], *, verify: bool = False) -> Store:
     """
     from train.runfile import load_run
 
-    return Store(load_run(run_json, columns=("tokens", "num_bytes"), verify=verify))
+    return Store(load_run(run_json, columns=("num_bytes",), verify=verify))

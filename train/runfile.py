@@ -55,12 +55,16 @@ QUICK_BYTES = 1 << 30
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A checked run: local files, settings, and the identity that a checkpoint must match."""
+    """A checked run: local files, settings, and the identity that a checkpoint must match.
+
+    `media` says what images, sounds or pairs are like; it is empty for text. Images and sounds have
+    no tokenizer: `vocab_size` is 0 and there are no `specials`.
+    """
 
     folder: Path
     id: str
     corpus: Mapping[str, Any]
-    tokenizer: Path
+    tokenizer: Path | None
     vocab_size: int
     specials: Mapping[str, int]
     sources: Sequence[str]
@@ -74,6 +78,7 @@ class Run:
     token_bytes: Path | None = None
     initial: Mapping[str, Any] | None = None
     checks: Mapping[str, Any] = field(default_factory=dict)
+    media: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def batch_rows(self) -> int:
@@ -103,14 +108,15 @@ def load_run(
         if not isinstance(raw.get(key), kind) or (kind is int and isinstance(raw[key], bool)):
             raise InputError(f"{file}: {key!r} is {raw.get(key)!r:.60}; want {kind.__name__}")
     config = TrainConfig.from_mapping(raw["config"])
+    media = _media(raw, file)
     why = ""
     if columns is None:
-        from train.objectives import find  # torch
-
-        why = f"; the objective {config.objective!r} needs it: choose another, or tokenize again"
-        columns = (*find(config.objective).needs.names, "num_bytes")
-    if raw["row_tokens"] < 2:
-        raise InputError(f"{file}: row_tokens is {raw['row_tokens']}; a row has at least 2 tokens")
+        columns, why = _needed(config.objective, media)
+    least = 1 if media else 2
+    if raw["row_tokens"] < least:
+        raise InputError(
+            f"{file}: row_tokens is {raw['row_tokens']}; a row has at least {least} tokens or units"
+        )
     if not raw["shards"]:
         raise InputError(f"{file} names no shards, so there are no rows; resolve the run again")
     try:
@@ -121,17 +127,20 @@ def load_run(
         if verify is None:
             verify = sum(entry.get("bytes", 0) for entry in raw["shards"]) <= QUICK_BYTES
         files = _files(raw, file, columns, verify=verify, why=why)
-        vocab_size, specials = int(raw["tokenizer"]["vocab_size"]), raw["tokenizer"]["specials"]
-    except (KeyError, TypeError, AttributeError) as error:
+        tokenizer = raw["tokenizer"] or {"vocab_size": 0, "specials": {}}
+        vocab_size, specials = int(tokenizer["vocab_size"]), dict(tokenizer["specials"])
+        for name in ("bos", "eos", "pad") if raw["tokenizer"] else ():
+            if not 0 <= specials.get(name, -1) < vocab_size:
+                raise InputError(f"{file}: the tokenizer has no id for {name!r} below {vocab_size}")
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(f"{file}: an entry is not as expected: {error!r}") from error
     initial = _initial(raw, file)
     for phase in phases:
         if phase.plan not in raw["plans"]:
             names = sorted(raw["plans"])
             raise InputError(one_of("plan", phase.plan, names) + f" (phases of {file})")
-    for name in ("bos", "eos", "pad"):
-        if not 0 <= specials.get(name, -1) < vocab_size:
-            raise InputError(f"{file}: the tokenizer has no id for {name!r} below {vocab_size}")
     return Run(
         folder=file.parent,
         id=raw["id"],
@@ -146,22 +155,65 @@ def load_run(
         identity=_identity(raw, config, phases, initial),
         initial=initial,
         checks=raw.get("checks") or {},
+        media=media,
         **files,
     )
+
+
+def _media(raw: Mapping[str, Any], file: Path) -> dict[str, Any]:
+    """Return the checked `media` of a run file; {} for text, which needs a tokenizer."""
+    media: dict[str, Any] = {}
+    if raw.get("media") is not None:
+        from train.media import checked_media  # imports `train.rows`, which this module serves
+
+        media = checked_media(raw["media"], str(file))
+    speaks = media.get("kind") in (None, "pair")
+    if speaks != isinstance(raw.get("tokenizer"), dict) or (
+        not speaks and raw.get("tokenizer") is not None
+    ):
+        found = f"{file}: 'tokenizer' is {raw.get('tokenizer')!r:.60}"
+        what = f"a corpus of {media.get('kind', 'text')}"
+        raise InputError(f"{found}; {what} " + ("wants one: dict" if speaks else "has none: null"))
+    return media
+
+
+#: What a column that a task needs is a column of.
+_HOLDS = {"tokens": "text", "pixels": "images", "samples": "sounds", "caption": "captions"}
+
+
+def _needed(objective: str, media: Mapping[str, Any]) -> tuple[tuple[str, ...], str]:
+    """Return the columns that shards must have for a task, and what to say where one is missing.
+
+    Raises:
+        InputError: it is no task for a corpus of this kind.
+    """
+    from train.media import columns_of
+    from train.objectives import find  # torch
+
+    columns, there = find(objective).needs.names, columns_of(media)
+    for name in columns:
+        if name in _HOLDS and name not in there:
+            kind = {None: "text", "image": "images", "audio": "sounds", "pair": "pairs"}
+            raise InputError(
+                f"{objective} needs {_HOLDS[name]} (column {name}); this corpus holds "
+                f"{kind[media.get('kind')]}: choose an objective of it, or another corpus"
+            )
+    why = f"; the objective {objective!r} needs it: choose another, or tokenize again"
+    return (*dict.fromkeys((*there, *columns, "num_bytes")),), why
 
 
 def _files(
     raw: Mapping[str, Any], file: Path, columns: Sequence[str], *, verify: bool, why: str
 ) -> dict[str, Any]:
     """Check what a run names; return the local files, by the names that `Run` has for them."""
-    base = file.parent
-    tokenizer = _tokenizer(raw["tokenizer"], base)
+    base, speaks = file.parent, raw["tokenizer"] or {}
+    tokenizer = _tokenizer(speaks, base) if speaks else None
     shards = [_table(entry, base, columns, digest=verify, why=why) for entry in raw["shards"]]
     plans = {
         name: [_table(entry, base, ["spans"], digest=True) for entry in entries]
         for name, entries in raw["plans"].items()
     }
-    sizes, ids = raw["tokenizer"].get("num_bytes"), raw["tokenizer"]["vocab_size"]
+    sizes, ids = speaks.get("num_bytes"), speaks.get("vocab_size")
     token_bytes = _table(sizes, base, ["num_bytes"], digest=True) if sizes else None
     if sizes and sizes["rows"] != ids:
         raise InputError(f"{file}: {sizes['rows']} ids have bytes, of {ids}")
@@ -177,7 +229,7 @@ def _identity(
     """Return what a checkpoint must agree with: whatever shapes the rows and the arithmetic."""
     settings = {k: v for k, v in config.to_mapping().items() if k not in FREE_SETTINGS | {"seed"}}
     return {
-        "tokenizer": raw["tokenizer"]["sha256"],
+        "tokenizer": (raw["tokenizer"] or {}).get("sha256"),
         "shards": _digest([entry["sha256"] for entry in raw["shards"]]),
         "plans": {k: _digest([e["sha256"] for e in v]) for k, v in raw["plans"].items()},
         "phases": [[phase.first_row, phase.plan, phase.epoch] for phase in phases],
@@ -185,6 +237,7 @@ def _identity(
         "row_tokens": raw["row_tokens"],
         "seed": config.seed if config.seed is not None else raw["seed"],
         **({"initial": initial["sha256"]} if initial else {}),
+        **({"media": raw["media"]} if raw.get("media") else {}),
         **settings,
     }
 
@@ -214,7 +267,6 @@ ROOM = "make room or make it writable, and run the same command again"
 _SHAPE: dict[str, type] = {
     "id": str,
     "corpus": dict,
-    "tokenizer": dict,
     "sources": list,
     "shards": list,
     "plans": dict,

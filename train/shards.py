@@ -13,7 +13,7 @@ import pyarrow.ipc
 
 from curate.corpus.errors import InputError, one_of
 
-__all__ = ["Plan", "Shards", "map_table"]
+__all__ = ["Plan", "Shards", "list_views", "map_table"]
 
 Ints = np.ndarray[Any, np.dtype[Any]]
 SPAN_FIELDS = ("shard", "document", "start", "length", "source")
@@ -47,6 +47,17 @@ def _offsets(column: Any) -> tuple[Ints, Any]:
     return offsets - offsets[0], column.values.slice(offsets[0], offsets[-1] - offsets[0])
 
 
+def list_views(column: Any) -> tuple[Ints, Ints]:
+    """Return int64 offsets [n + 1] and the values of an array of lists, fixed or not: views."""
+    if column.null_count:
+        raise InputError(f"{column.null_count} of {len(column)} lists of a shard are null")
+    if pa.types.is_fixed_size_list(column.type):
+        size = column.type.list_size
+        return np.arange(len(column) + 1) * size, _numbers(column.flatten())
+    offsets, values = _offsets(column)
+    return offsets, _numbers(values)
+
+
 class Shards:
     """All shards of a run, mapped, never copied; a document is known by its ordinal.
 
@@ -56,11 +67,12 @@ class Shards:
     Attributes:
         first: [num_shards + 1] int64, the ordinal of each shard's first document.
         lengths: [num_docs] int64 tokens, bos and eos included, or units.
-        num_bytes: [num_docs] int64 bytes of text.
+        num_bytes: [num_docs] int64 bytes of text, or of media as collected; -1: not known.
         withdrawn: [num_docs] bool, whether nothing may be learnt from it: a document without text,
             as a takedown leaves it.
         values: the tokens of each piece (a batch of a file), uint16 or uint32; empty without.
         pieces, starts: [num_docs] the piece that holds a document and its first token there.
+        begins: [num_pieces + 1] int64, the ordinal of each piece's first document.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
@@ -83,7 +95,11 @@ class Shards:
                 pieces.append(np.full(rows, len(self.batches), dtype=np.int32))
                 starts.append(np.zeros(rows, np.int64) if media else offsets[:-1])
                 lengths.append(_numbers(batch["units"]) if media else np.diff(offsets))
-                num_bytes.append(np.full(rows, -1) if media else _numbers(batch["num_bytes"]))
+                num_bytes.append(
+                    _numbers(batch["num_bytes"])
+                    if "num_bytes" in batch.schema.names
+                    else np.full(rows, -1)
+                )
                 self.values.append(values)
                 self.batches.append(batch)
                 sizes.append(rows)
@@ -91,7 +107,7 @@ class Shards:
         self.pieces, self.starts = _joined(pieces, np.int32), _joined(starts)
         self.lengths, self.num_bytes = _joined(lengths), _joined(num_bytes)
         self.withdrawn = self.num_bytes == 0
-        self._firsts = np.cumsum(sizes)
+        self.begins = np.cumsum(sizes)
         self.dtype = np.result_type(np.uint16, *{values.dtype for values in self.values})
 
     def tokens(self, ordinal: int) -> Ints:
@@ -112,7 +128,7 @@ class Shards:
             batch = self.batches[piece]
             if name not in batch.schema.names:
                 raise InputError(one_of("column", name, batch.schema.names))
-            mine = taken[self.pieces[taken] == piece] - self._firsts[piece]
+            mine = taken[self.pieces[taken] == piece] - self.begins[piece]
             parts.append(batch[name].take(pa.array(mine)))
         if not parts:
             return np.zeros(0)

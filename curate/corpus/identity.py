@@ -27,6 +27,7 @@ __all__ = [
     "fingerprint",
     "hex_id",
     "ids_to_numpy",
+    "media_text_hash",
     "parse_id",
 ]
 
@@ -41,6 +42,17 @@ def fingerprint(*fields: bytes | str) -> str:
 def content_hash(data: bytes | memoryview) -> bytes:
     """Return the 16-byte blake2b hash of some content."""
     return hashlib.blake2b(data, digest_size=ID_BYTES).digest()
+
+
+def media_text_hash(media_hash: bytes, caption: bytes | memoryview) -> bytes:
+    """Return the hash of an image or a sound with its caption: that of both, in this order.
+
+    Without a caption it is the hash of the media: two images are never the same for having none.
+
+    >>> media_text_hash(b"m" * 16, b"") == b"m" * 16
+    True
+    """
+    return content_hash(b"".join([media_hash, caption])) if len(caption) else media_hash
 
 
 def document_id(source: str, *, key: bytes, occurrence: int = 0) -> bytes:

@@ -12,6 +12,7 @@ from curate.corpus.errors import IntegrityError
 
 __all__ = [
     "FORMAT_VERSION",
+    "MEDIA_DOCUMENTS",
     "SCHEMAS",
     "SPAN",
     "check_format",
@@ -183,6 +184,16 @@ SCHEMAS: dict[str, Any] = {
         ]
     ),
 }
+
+#: `documents` of a corpus of images, sounds or pairs; `text` is the caption, "" without one.
+MEDIA_DOCUMENTS = pa.schema(
+    [
+        *SCHEMAS["documents"],
+        _required("media", pa.large_binary()),  # as it was collected; empty after a takedown
+        _required("media_hash", _ID),  # content_hash of it, and stays
+        _required("media_bytes", pa.int64()),  # its size; 0 after a takedown
+    ]
+)
 
 
 def tagged(schema: Any, table: str) -> Any:

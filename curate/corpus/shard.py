@@ -31,6 +31,7 @@ __all__ = [
     "ShardWriter",
     "footer",
     "hold",
+    "is_media",
     "iter_batches",
     "iter_chosen",
     "read_shard",
@@ -253,6 +254,19 @@ def _read_on(path: str, batches: Iterator[Any]) -> Iterator[Any]:
         if batch is None:
             return
         yield batch
+
+
+def is_media(storage: Storage, shard: Shard) -> bool:
+    """Say whether a Parquet shard of documents holds images or sounds beside its texts.
+
+    Raises:
+        IntegrityError: as `read_shard`.
+    """
+    if (held := _held.get((storage.uri, shard.path))) is not None:
+        return any("media_hash" in batch.schema.names for batch in held[:1])
+    (*_, bottom) = shard.files
+    with _parquet(storage, bottom.path) as parquet:
+        return "media_hash" in parquet.schema_arrow.names
 
 
 _held: dict[tuple[str, str], list[Any]] = {}

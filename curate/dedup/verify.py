@@ -16,7 +16,7 @@ __all__ = ["SIMILARITIES", "jaccard", "overlaps", "similarity"]
 U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
 
-SIMILARITIES = ("jaccard", "containment")
+SIMILARITIES = ("jaccard", "containment", "perceptual")
 
 
 def jaccard(pairs: I64, shingles: U64, offsets: I64) -> npt.NDArray[np.float64]:
@@ -36,10 +36,15 @@ def similarity(
     """Return the similarity of each pair, float64 [m].
 
     Arguments as for `jaccard`; `containment` divides by the smaller set instead of the union, so
-    that a document inside a longer one counts as its duplicate (Broder 1997).
+    that a document inside a longer one counts as its duplicate (Broder 1997). `perceptual` is that
+    of images, whose views stand where texts have shingles (`curate.media.perceptual`).
     """
     if kind not in SIMILARITIES:
         raise InputError(one_of("similarity", kind, SIMILARITIES))
+    if kind == "perceptual":
+        from curate.media.perceptual import similarities
+
+        return similarities(pairs, shingles, offsets)
     shared = overlaps(pairs, shingles, offsets)
     sizes = np.diff(offsets)
     left, right = sizes[pairs[:, 0]], sizes[pairs[:, 1]]

@@ -6,12 +6,13 @@ WAV (RIFF, also RF64) and FLAC (RFC 9639); told apart by content, not suffix.
 'a FLAC file without a sample rate'
 """
 
+import functools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from curate.readers.base import Batch, Opener, Reader, Slice, whole_file
 from curate.readers.columns import Problem
-from curate.readers.media import AUDIO, read_media
+from curate.readers.media import AUDIO, read_media, read_records
 
 __all__ = ["READER", "header"]
 
@@ -108,5 +109,6 @@ READER = Reader(
     one_document_per_file=True,
     split=whole_file,
     read=read,
+    media=functools.partial(read_records, read=read),
     schema="audio",
 )

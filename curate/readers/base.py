@@ -166,7 +166,10 @@ class Reader:
         options: what a recipe's `options:` may set; `settings_of` reads it.
         arrange: (all files found) -> the files that are read, for a format that is a layout of
             folders whose files have other readers' suffixes.
-        schema: what `read` gives: "text" (RECORDS), "image" or "audio" (see media.py).
+        schema: what `read` gives: "text" (RECORDS), "image" or "audio" (see media.py); "media" of
+            an archive that holds either and no text.
+        media: as `read`, for a recipe whose schema is not text: batches of media.MEDIA. The options
+            say by `of` whether images or sounds are wanted, by `pair` that each needs a caption.
     """
 
     name: str
@@ -180,6 +183,13 @@ class Reader:
     options: Mapping[str, Option] = field(default_factory=dict)
     arrange: Callable[[Sequence[InputFile]], list[InputFile]] | None = None
     schema: str = "text"
+    media: Callable[[Slice, Opener, Mapping[str, Any]], Iterator[Batch]] | None = None
+
+    def gives(self, kind: str) -> bool:
+        """Say whether it can read a corpus of text, image or audio."""
+        if kind == "text":
+            return self.schema == "text"
+        return self.media is not None and self.schema in ("text", "media", kind)
 
 
 def rejected(position: int, reason: str, detail: str) -> Reject:

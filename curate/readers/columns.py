@@ -29,9 +29,9 @@ __all__ = [
     "text_of",
 ]
 
-_SINGLE = ("key", "url", "license", "timestamp")
+_SINGLE = ("media", "key", "url", "license", "timestamp")
 _LONGEST_DATE = 64
-_FIELDS = ("text", "key", "url", "license", "timestamp", "meta")
+_FIELDS = ("text", "media", "key", "url", "license", "timestamp", "meta")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +41,7 @@ class Columns:
     Attributes:
         text: the text column, or several whose parts are joined with one newline.
         joined: the recipe gave a list, so null parts are skipped and numbers become text.
+        media: the column with the bytes of an image or a sound; None: found by its name.
         key, url, license, timestamp: column names; None: there is none.
         meta: the columns that go to `meta`; None: all that are not mapped.
         named: the columns that the recipe itself names, which therefore must exist.
@@ -48,6 +49,7 @@ class Columns:
 
     text: tuple[str, ...] = ("text",)
     joined: bool = False
+    media: str | None = None
     key: str | None = "id"
     url: str | None = "url"
     license: str | None = "license"
@@ -88,7 +90,15 @@ class Columns:
             text=texts,
             joined=joined,
             meta=None if meta is None else tuple(meta),
-            named=frozenset([*texts, *filter(None, single.values()), *(meta or ())]),
+            named=frozenset(
+                [
+                    *(
+                        () if "of" in options and "text" not in given else texts
+                    ),  # captions may lack
+                    *filter(None, single.values()),
+                    *(meta or ()),
+                ]
+            ),
             **single,
         )
 
@@ -114,7 +124,7 @@ class Columns:
     @cached_property
     def mapped(self) -> frozenset[str]:
         """The columns that a field of the document takes."""
-        single = (self.key, self.url, self.license, self.timestamp)
+        single = (self.media, self.key, self.url, self.license, self.timestamp)
         return frozenset([*self.text, *filter(None, single)])
 
     def meta_of(self, names: Collection[str]) -> list[str]:
@@ -251,9 +261,13 @@ def _moment(text: str) -> datetime.datetime | None:
         return None
 
 
-def map_record(columns: Columns, record: dict[str, Any]) -> Row | Problem:
-    """Map one record to a row, or say why it cannot be."""
+def map_record(
+    columns: Columns, record: dict[str, Any], *, captioned: bool = True
+) -> Row | Problem:
+    """Map one record to a row, or say why it cannot be; without `captioned` it needs no text."""
     text = text_of(columns, record)
+    if isinstance(text, Problem) and text.reason == "no_text" and not captioned:
+        text = ""
     if isinstance(text, Problem):
         return text
     try:

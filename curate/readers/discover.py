@@ -28,6 +28,7 @@ def expand(
     base: str = ".",
     format: str | None = None,
     storage_options: Mapping[str, Any] | None = None,
+    kind: str = "text",
 ) -> list[InputFile]:
     """Find the files that a source's `paths:` mean.
 
@@ -37,6 +38,7 @@ def expand(
         base: the folder that relative paths are relative to, usually the recipe's.
         format: the recipe's `format:`, if any.
         storage_options: for fsspec, when a uri has a protocol.
+        kind: text, image or audio: which files of a folder are meant where `format` says nothing.
 
     Returns:
         The files sorted by uri, each once, without a key: a document's identity is its content,
@@ -53,7 +55,7 @@ def expand(
     root = _absolute(base, "")
     found: dict[str, tuple[Entry, str]] = {}
     for path in paths:
-        for match, relative_root in _found(path, root, wanted, storage_options):
+        for match, relative_root in _found(path, root, wanted, storage_options, kind):
             if match.kind:
                 raise InputError(f"paths: {match.uri!r} is {match.kind}, no file that can be read")
             found.setdefault(match.uri, (match, _known_as(match.uri, relative_root, root)))
@@ -77,11 +79,15 @@ def _absolute(path: str, base: str) -> str:
 
 
 def _found(
-    path: str, base: str, wanted: Reader | None, storage_options: Mapping[str, Any] | None
+    path: str,
+    base: str,
+    wanted: Reader | None,
+    storage_options: Mapping[str, Any] | None,
+    kind: str,
 ) -> list[tuple[Entry, str]]:
     """Return `_matches`; whatever a store or the system says against a path becomes one line."""
     try:
-        return _matches(path, base, wanted, storage_options)
+        return _matches(path, base, wanted, storage_options, kind)
     except InputError:
         raise
     except ImportError as error:
@@ -98,7 +104,11 @@ def _short(path: str) -> str:
 
 
 def _matches(
-    path: str, base: str, wanted: Reader | None, storage_options: Mapping[str, Any] | None
+    path: str,
+    base: str,
+    wanted: Reader | None,
+    storage_options: Mapping[str, Any] | None,
+    kind: str,
 ) -> list[tuple[Entry, str]]:
     """Return (entry, folder its name is relative to) of every file that one path means."""
     uri = _absolute(path, base)
@@ -109,7 +119,7 @@ def _matches(
         matches = [
             (found, named.uri)
             for relative, found in walk(uri, storage_options)
-            if _has_reader(relative, wanted)
+            if _has_reader(relative, wanted, kind)
         ]
         if not matches:
             what = f"{wanted.name} file" if wanted else "file with a known suffix"
@@ -129,11 +139,11 @@ def _matches(
     raise _nothing(path, uri, base, storage_options)
 
 
-def _has_reader(path: str, wanted: Reader | None) -> bool:
+def _has_reader(path: str, wanted: Reader | None, kind: str) -> bool:
     if wanted is not None:
         return wanted.arrange is not None or suffix_of(path)[0] in wanted.suffixes
     try:
-        return reader_for(path)[0].schema == "text"
+        return reader_for(path)[0].gives(kind)
     except InputError:
         return False
 

@@ -6,12 +6,14 @@ PNG (ISO 15948), JPEG (ITU T.81), GIF 89a, WebP (RFC 9649), BMP; told apart by c
 {'format': 'gif', 'width': 2, 'height': 3}
 """
 
+import functools
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from curate.readers.base import Batch, Opener, Reader, Slice, whole_file
 from curate.readers.columns import Problem
-from curate.readers.media import IMAGES, read_media
+from curate.readers.media import IMAGES, read_media, read_records
 
 __all__ = ["READER", "header"]
 
@@ -30,7 +32,7 @@ def header(data: bytes) -> dict[str, Any] | Problem:
     for magic, name, size_of in _KINDS:
         if data.startswith(magic):
             return _fields(name, size_of(data))
-    return Problem("invalid_media", "no PNG, JPEG, GIF, WebP or BMP header")
+    return Problem("invalid_media", "no PNG, JPEG, GIF, WebP, BMP or PNM header")
 
 
 def _fields(name: str, size: tuple[int, int] | Problem) -> dict[str, Any] | Problem:
@@ -125,6 +127,19 @@ def _bmp(data: bytes) -> _Size:
     return width, abs(height)
 
 
+_PNM = re.compile(rb"P([56])\s+(?:#[^\n]*\n\s*)*(\d{1,9})\s+(\d{1,9})\s+(\d{1,5})\s")
+
+
+def _pnm(data: bytes) -> _Size:
+    """Read the header of a grey (P5) or coloured (P6) map of pixels, as `idx` writes them."""
+    found = _PNM.match(data)
+    if found is None:
+        return Problem("invalid_media", "a PNM file without its header")
+    kind, width, height, top = map(int, found.groups())
+    each = (3 if kind == 6 else 1) * (2 if top > 255 else 1)
+    return (width, height) if found.end() + width * height * each <= len(data) else _short("PNM")
+
+
 _KINDS: tuple[tuple[bytes, str, Callable[[bytes], _Size]], ...] = (
     (_PNG, "png", _png),
     (b"\xff\xd8\xff", "jpeg", _jpeg),
@@ -132,6 +147,8 @@ _KINDS: tuple[tuple[bytes, str, Callable[[bytes], _Size]], ...] = (
     (b"GIF89a", "gif", _gif),
     (b"RIFF", "webp", _webp),
     (b"BM", "bmp", _bmp),
+    (b"P5", "pnm", _pnm),
+    (b"P6", "pnm", _pnm),
 )
 
 
@@ -142,9 +159,10 @@ def read(part: Slice, opener: Opener, options: Mapping[str, Any]) -> Iterator[Ba
 
 READER = Reader(
     name="images",
-    suffixes=(".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp"),
+    suffixes=(".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".pgm", ".ppm"),
     one_document_per_file=True,
     split=whole_file,
     read=read,
+    media=functools.partial(read_records, read=read),
     schema="image",
 )

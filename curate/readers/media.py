@@ -1,7 +1,8 @@
 """Images and sound as records: the bytes as they are, and what their headers say.
 
 Nothing is decoded: width and height, rate and duration are read from the first bytes of a file.
-These readers have a schema of their own, `Reader.schema` names it.
+These readers have a schema of their own, `Reader.schema` names it. A corpus reads them, and the
+archives and tables that hold images or sounds, as records of MEDIA.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -9,10 +10,32 @@ from typing import Any
 
 import pyarrow as pa
 
-from curate.readers.base import Batch, Opener, Slice, max_document_bytes, rejected
-from curate.readers.columns import Problem
+from curate.readers.base import (
+    RECORDS,
+    Batch,
+    Opener,
+    Slice,
+    max_document_bytes,
+    rejected,
+)
+from curate.readers.batches import BATCH_BYTES, BATCH_RECORDS
+from curate.readers.columns import Problem, Row
 
-__all__ = ["AUDIO", "IMAGES", "SCHEMAS", "read_media"]
+__all__ = [
+    "AUDIO",
+    "AUDIO_SUFFIXES",
+    "IMAGES",
+    "IMAGE_SUFFIXES",
+    "MEDIA",
+    "SCHEMAS",
+    "MediaBuilder",
+    "is_member",
+    "read_media",
+    "read_records",
+]
+
+IMAGE_SUFFIXES = ("png", "jpg", "jpeg", "gif", "webp", "bmp", "pgm", "ppm")
+AUDIO_SUFFIXES = ("wav", "flac")
 
 _COMMON = [
     pa.field("key", pa.string()),
@@ -43,6 +66,73 @@ AUDIO = pa.schema(
     ]
 )
 SCHEMAS: Mapping[str, Any] = {"image": IMAGES, "audio": AUDIO}
+MEDIA = pa.schema(  # the text is the caption, "" where there is none
+    [*RECORDS, pa.field("media", pa.large_binary(), nullable=False)]
+)
+
+
+def is_member(suffix: str, options: Mapping[str, Any]) -> bool:
+    """Say whether a file of an archive is of the kind that is wanted, by its suffix without dot."""
+    return suffix in (IMAGE_SUFFIXES if options["of"] == "image" else AUDIO_SUFFIXES)
+
+
+class MediaBuilder:
+    """Collects records of MEDIA and rejects, a bounded number of bytes at a time."""
+
+    def __init__(self) -> None:
+        self._rows: list[tuple[int, Row, bytes]] = []
+        self._rejects: list[Any] = []
+        self._num_bytes = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether it is time to `take`."""
+        count = len(self._rows) + len(self._rejects)
+        return count >= BATCH_RECORDS or self._num_bytes >= BATCH_BYTES
+
+    def __bool__(self) -> bool:
+        return bool(self._rows or self._rejects)
+
+    def row(self, position: int, row: Row, data: bytes) -> None:
+        """Add a record: its caption and what else is known, and its bytes."""
+        self._rows.append((position, row, data))
+        self._num_bytes += len(data)
+
+    def reject(self, position: int, reason: str, detail: str) -> None:
+        """Add a record that cannot become a document."""
+        self._rejects.append(rejected(position, reason, detail))
+
+    def take(self) -> Batch:
+        """Return what was collected and start anew."""
+        records = [
+            {"position": position, "media": data, **row._asdict()}
+            for position, row, data in self._rows
+        ]
+        taken = Batch(pa.RecordBatch.from_pylist(records, schema=MEDIA), self._rejects)
+        self.__init__()  # type: ignore[misc]
+        return taken
+
+
+def read_records(
+    part: Slice,
+    opener: Opener,
+    options: Mapping[str, Any],
+    read: Callable[[Slice, Opener, Mapping[str, Any]], Iterator[Batch]],
+) -> Iterator[Batch]:
+    """Yield what a reader of single files gives as records of MEDIA; a file has no caption."""
+    for batch in read(part, opener, options):
+        found = batch.records
+        if options["pair"]:
+            rows = found.column("position").to_pylist()
+            told = "a file alone has no caption; archives and tables have them"
+            none = pa.RecordBatch.from_pylist([], schema=MEDIA)
+            yield Batch(none, [*batch.rejects, *(rejected(row, "no_text", told) for row in rows)])
+            continue
+        columns = {name: found.column(name) for name in RECORDS.names if name != "text"}
+        columns["text"] = pa.array([""] * found.num_rows, pa.large_string())
+        columns["media"] = found.column("bytes")
+        arrays = [columns[name] for name in MEDIA.names]
+        yield Batch(pa.RecordBatch.from_arrays(arrays, schema=MEDIA), batch.rejects)
 
 
 def read_media(

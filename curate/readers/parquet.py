@@ -22,7 +22,7 @@ from curate.readers.base import (
 )
 from curate.readers.batches import BATCH_BYTES, BATCH_RECORDS
 from curate.readers.columns import Columns
-from curate.readers.tables import check_schema, convert, first_record
+from curate.readers.tables import check_schema, convert, first_record, with_media
 
 __all__ = ["READER"]
 
@@ -79,6 +79,8 @@ def read(part: Slice, opener: Opener, options: Mapping[str, Any]) -> Iterator[Ba
     max_bytes = max_document_bytes(options)
     with opener() as stream:
         file = _open(stream, part.file)
+        if "of" in options:
+            columns = with_media(file.schema_arrow, columns, options, part.file.path)
         names = check_schema(file.schema_arrow, columns, part.file.path)
         position = 0
         for index in range(file.metadata.num_row_groups):
@@ -92,7 +94,8 @@ def read(part: Slice, opener: Opener, options: Mapping[str, Any]) -> Iterator[Ba
                 for batch in file.iter_batches(
                     _batch_rows(group), row_groups=[index], columns=names, use_threads=False
                 ):
-                    yield convert(batch, columns, done, max_bytes, part.file.path)
+                    pair = bool(options.get("pair"))
+                    yield convert(batch, columns, done, max_bytes, part.file.path, pair)
                     done += batch.num_rows
             except (pa.ArrowException, OSError) as error:
                 raise _corrupt(part.file, done, str(error)) from error
@@ -120,6 +123,7 @@ READER = Reader(
     one_document_per_file=False,
     split=split,
     read=read,
+    media=read,
     streams=False,
     peek=peek,
 )

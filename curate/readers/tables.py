@@ -5,6 +5,7 @@ Parquet page or an Arrow buffer may hold anything), and a record that fails is a
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,11 @@ import pyarrow.compute as pc
 from curate.corpus.errors import InputError, UnreadableFileError
 from curate.readers.base import RECORDS, Batch, Reject, rejected
 from curate.readers.columns import Columns, Problem, as_json, as_timestamp, scalar_text, text_of
+from curate.readers.media import MEDIA
 
-__all__ = ["check_schema", "convert", "first_record"]
+__all__ = ["check_schema", "convert", "first_record", "with_media"]
+
+_MEDIA_NAMES = ("image", "audio", "bytes", "media")
 
 
 def _is_text(type_: pa.DataType) -> bool:
@@ -61,6 +65,74 @@ def check_schema(schema: pa.Schema, columns: Columns, where: str) -> list[str]:
     return [name for name in names if name in wanted]
 
 
+def with_media(
+    schema: pa.Schema, columns: Columns, options: Mapping[str, Any], where: str
+) -> Columns:
+    """Return the columns with the one that holds images or sounds; without texts if there are none.
+
+    Raises:
+        InputError: there is no such column, it holds something else, or pairs have no captions.
+    """
+    names = list(schema.names)
+    media = columns.media or next((name for name in _MEDIA_NAMES if name in names), None)
+    if media is None or media not in names:
+        wanted = media or " or ".join(_MEDIA_NAMES[:2])
+        raise InputError(
+            f"{where} has no column {wanted!r}; its columns are: {', '.join(names)}. Say which one "
+            "holds the files' bytes: columns: {media: NAME}."
+        )
+    kind = schema.field(media).type
+    inner = kind.field("bytes").type if _is_hugging_face(kind) else kind
+    if not _is_bytes(inner):
+        raise InputError(f"{where}: the column {media!r} is {kind}; media is a column of bytes.")
+    text = columns.text
+    if not set(text) & set(names) and not set(text) & columns.named:
+        text = ("caption",) if "caption" in names else ()
+    if options["pair"] and not text:
+        raise InputError(
+            f"{where} has no column 'text' or 'caption'; its columns are: {', '.join(names)}. Say "
+            "which one holds the captions: columns: {text: NAME}."
+        )
+    return replace(columns, media=media, text=text, joined=columns.joined or not text)
+
+
+def _is_hugging_face(kind: Any) -> bool:
+    """Say whether a column is as `datasets` writes images and sounds: {bytes, path}."""
+    return bool(pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0)
+
+
+def _media_of(batch: Any, columns: Columns, rejects: "_Rejects", max_bytes: int) -> pa.Array:
+    """Return the files' bytes, large_binary; a row without is a reject."""
+    assert columns.media is not None, "with_media names it"
+    column = batch.column(columns.media)
+    if _is_hugging_face(column.type):
+        inner = pc.struct_field(column, "bytes")  # of a null struct: null
+        column = pc.if_else(column.is_valid(), inner, pa.scalar(None, inner.type))
+    found = column.cast(pa.large_binary())
+    lengths = pc.fill_null(pc.binary_length(found), 0)
+    empty = np.flatnonzero(pc.equal(lengths, 0))
+    rejects.add(
+        empty, "invalid_media", f"{columns.media} is empty; files named beside are not read"
+    )
+    above = np.flatnonzero(pc.greater(lengths, max_bytes))
+    rejects.add(above, "too_large", f"a file above max_document_bytes, {max_bytes:,}")
+    return pc.fill_null(found, b"")
+
+
+def _captions(
+    batch: Any, columns: Columns, rejects: "_Rejects", limits: tuple[int, str], pair: bool
+) -> pa.Array:
+    """Return the captions, "" where one is missing and needs not be there."""
+    if not columns.text:
+        return pa.array([""] * batch.num_rows, pa.large_string())
+    own = _Rejects(batch.num_rows)
+    texts = _texts(batch, columns, own, *limits)
+    for row, why in own.why.items():
+        if why[0] != "no_text" or pair:
+            rejects.add([row], *why)
+    return pc.fill_null(texts, "")
+
+
 class _Rejects:
     """The rows of a batch that are refused, the first reason of each row."""
 
@@ -79,15 +151,27 @@ class _Rejects:
 
 
 def convert(
-    batch: pa.RecordBatch, columns: Columns, position: int, max_bytes: int, where: str
+    batch: pa.RecordBatch,
+    columns: Columns,
+    position: int,
+    max_bytes: int,
+    where: str,
+    pair: bool = False,
 ) -> Batch:
     """Map a batch whose first row is record number `position`.
+
+    Its records are MEDIA where `columns` names media, of which a `pair` needs a caption.
 
     Raises:
         UnreadableFileError: the buffers contradict each other (offsets out of range).
     """
     rejects = _Rejects(batch.num_rows)
-    text = _texts(batch, columns, rejects, max_bytes, where)
+    schema, media = RECORDS, {}
+    if columns.media is None:
+        text = _texts(batch, columns, rejects, max_bytes, where)
+    else:
+        schema, media = MEDIA, {"media": _media_of(batch, columns, rejects, max_bytes)}
+        text = _captions(batch, columns, rejects, (max_bytes, where), pair)
     names = set(batch.schema.names)
     fields = {
         field: _scalars(batch.column(name), name, rejects, where)
@@ -102,14 +186,14 @@ def convert(
     fields["timestamp"], unread = _timestamps(batch, columns, rejects, where)
     meta = _meta(batch, columns.meta_of(names), unread, rejects, where)
     positions = pa.array(np.arange(position, position + batch.num_rows, dtype=np.int64))
-    fields |= {"text": text, "position": positions, "meta": meta}
-    whole = pa.RecordBatch.from_arrays([fields[name] for name in RECORDS.names], RECORDS.names)
+    fields |= {"text": text, "position": positions, "meta": meta, **media}
+    whole = pa.RecordBatch.from_arrays([fields[name] for name in schema.names], schema.names)
     if rejects.why:
         whole = whole.filter(rejects.keep())
     refused: list[Reject] = [
         rejected(position + row, *why) for row, why in sorted(rejects.why.items())
     ]
-    return Batch(pa.RecordBatch.from_arrays(whole.columns, schema=RECORDS), refused)
+    return Batch(pa.RecordBatch.from_arrays(whole.columns, schema=schema), refused)
 
 
 def _utf8(column: pa.Array, name: str, rejects: _Rejects, where: str) -> pa.Array:

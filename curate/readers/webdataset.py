@@ -2,8 +2,9 @@
 
 The members of one sample follow each other: `0001.jpg`, `0001.txt`, `0001.json`. The document is
 the caption (.txt, .text, .caption, .md, or a caption in .json); the fields of .json are its meta;
-other members are noted by suffix and length. Nothing is extracted. The position is the offset of
-the sample's first header, the key its name.
+other members are noted by suffix and length. In a corpus of images, sounds or pairs the one image
+or sound of a sample is the document, with that caption or none. Nothing is extracted. The position
+is the offset of the sample's first header, the key its name.
 """
 
 from collections.abc import Iterator, Mapping
@@ -27,6 +28,7 @@ from curate.readers.base import (
 )
 from curate.readers.batches import Builder
 from curate.readers.columns import Columns, Problem, map_record
+from curate.readers.media import MediaBuilder, is_member
 from curate.readers.tar_stream import Damage, Member, members
 
 __all__ = ["OPTIONS", "READER"]
@@ -57,6 +59,7 @@ class _Sample:
     texts: dict[str, str] = field(default_factory=dict)
     fields: dict[str, Any] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
+    media: bytes | None = None
     problem: Problem | None = None
     seen: set[str] = field(default_factory=set)
 
@@ -82,7 +85,9 @@ def _unsafe(member: Member) -> Problem | None:
     return None
 
 
-def _take(sample: _Sample, suffix: str, member: Member, max_bytes: int) -> Problem | None:
+def _take(
+    sample: _Sample, suffix: str, member: Member, max_bytes: int, options: Mapping[str, Any]
+) -> Problem | None:
     """Add a member to its sample; return why it cannot be."""
     if len(sample.seen) >= _MAX_MEMBERS:
         return Problem("too_large", f"a sample of more than {_MAX_MEMBERS} members")
@@ -92,7 +97,8 @@ def _take(sample: _Sample, suffix: str, member: Member, max_bytes: int) -> Probl
     if suffix in _SMALL and member.size <= _SMALL_BYTES:
         sample.fields[suffix] = member.read(member.size).decode("utf-8", "replace").strip()
         return None
-    if suffix not in _TEXTS and suffix != "json":
+    is_media = "of" in options and is_member(suffix, options)
+    if suffix not in _TEXTS and suffix != "json" and not is_media:
         sample.sizes[suffix] = member.size
         return None
     if member.size > max_bytes:
@@ -100,6 +106,11 @@ def _take(sample: _Sample, suffix: str, member: Member, max_bytes: int) -> Probl
     data = member.read(member.size)
     if len(data) < member.size:
         return Problem("truncated", f"{member.name} ends early")
+    if is_media and sample.media is not None:
+        return Problem("invalid_media", f"{member.name} is the second {options['of']} of a sample")
+    if is_media:
+        sample.media = data
+        return None
     try:
         if suffix != "json":
             sample.texts[suffix] = data.decode("utf-8-sig")
@@ -115,7 +126,12 @@ def _take(sample: _Sample, suffix: str, member: Member, max_bytes: int) -> Probl
     return None
 
 
-def _finish(builder: Builder, sample: _Sample | None, columns: Columns, caption: str) -> None:
+def _finish(
+    builder: Builder | MediaBuilder,
+    sample: _Sample | None,
+    columns: Columns,
+    options: Mapping[str, Any],
+) -> None:
     """Turn a sample into a row or a reject."""
     if sample is None:
         return
@@ -124,6 +140,7 @@ def _finish(builder: Builder, sample: _Sample | None, columns: Columns, caption:
         return
     record = dict(sample.fields)
     text = next((sample.texts[suffix] for suffix in _TEXTS if suffix in sample.texts), None)
+    caption = settings_of(OPTIONS, options)["caption"]
     wanted = [caption] if caption else list(_CAPTIONS)
     column = columns.text[0]
     if text is not None:
@@ -138,17 +155,27 @@ def _finish(builder: Builder, sample: _Sample | None, columns: Columns, caption:
         record["members"] = sample.sizes
     if columns.key is not None and columns.key not in columns.named:
         record[columns.key] = sample.name
-    row = map_record(columns, record)
+    captioned = not isinstance(builder, MediaBuilder) or bool(options["pair"])
+    row = map_record(columns, record, captioned=captioned)
     if isinstance(row, Problem):
         detail = f"{sample.name}: {row.detail}" if row.reason != "no_text" else _no_text(sample)
         builder.reject(sample.position, row.reason, detail)
+    elif isinstance(builder, MediaBuilder):
+        if sample.media is None:
+            told = f"{sample.name} has no {options['of']}; its members are: {_members(sample)}"
+            builder.reject(sample.position, "invalid_media", told)
+        else:
+            builder.row(sample.position, row, sample.media)
     else:
         builder.row(sample.position, row, len(row.text))
 
 
+def _members(sample: _Sample) -> str:
+    return ", ".join(sorted([*sample.sizes, *sample.texts, *(["json"] if sample.fields else [])]))
+
+
 def _no_text(sample: _Sample) -> str:
-    names = sorted([*sample.sizes, *sample.texts, *(["json"] if sample.fields else [])])
-    return f"{sample.name} has no caption; its members are: {', '.join(names)}"
+    return f"{sample.name} has no caption; its members are: {_members(sample)}"
 
 
 def read(part: Slice, opener: Opener, options: Mapping[str, Any]) -> Iterator[Batch]:
@@ -158,16 +185,16 @@ def read(part: Slice, opener: Opener, options: Mapping[str, Any]) -> Iterator[Ba
         UnreadableFileError: `not_tar` if the file has no member at all; behind the readable
             samples of compressed data that is not whole.
     """
-    caption = settings_of(OPTIONS, options)["caption"]
+    settings_of(OPTIONS, options)
     columns = Columns.from_options(options)
     max_bytes = max_document_bytes(options)
-    builder = Builder()
+    builder = MediaBuilder() if "of" in options else Builder()
     sample: _Sample | None = None
     with opener() as stream:
         try:
             for member in members(stream):
                 if isinstance(member, Damage):
-                    sample = _damaged(builder, sample, member, columns, caption, part.file)
+                    sample = _damaged(builder, sample, member, columns, options, part.file)
                     continue
                 problem = None if member.kind == "folder" else _unsafe(member)
                 if problem is not None:
@@ -176,26 +203,27 @@ def read(part: Slice, opener: Opener, options: Mapping[str, Any]) -> Iterator[Ba
                     continue
                 name, suffix = sample_name(member.name)
                 if sample is None or sample.name != name:
-                    _finish(builder, sample, columns, caption)
+                    _finish(builder, sample, columns, options)
                     sample = _Sample(name, member.position)
-                sample.problem = _take(sample, suffix, member, max_bytes) or sample.problem
+                problem = _take(sample, suffix, member, max_bytes, options)
+                sample.problem = problem or sample.problem
                 if builder.full:
                     yield builder.take()
         except UnreadableFileError:
             if builder:
                 yield builder.take()
             raise
-    _finish(builder, sample, columns, caption)
+    _finish(builder, sample, columns, options)
     if builder:
         yield builder.take()
 
 
 def _damaged(
-    builder: Builder,
+    builder: Builder | MediaBuilder,
     sample: _Sample | None,
     damage: Damage,
     columns: Columns,
-    caption: str,
+    options: Mapping[str, Any],
     file: InputFile,
 ) -> _Sample | None:
     """Tell a damage; the sample at hand may miss members behind it, so it is a reject too."""
@@ -206,9 +234,9 @@ def _damaged(
     ends_whole = damage.detail.endswith("end marker")
     if sample is not None and sample.problem is None and not ends_whole:
         sample.problem = Problem(damage.reason, f"{sample.name} is cut off: {damage.detail}")
-        _finish(builder, sample, columns, caption)
+        _finish(builder, sample, columns, options)
         return None
-    _finish(builder, sample, columns, caption)
+    _finish(builder, sample, columns, options)
     builder.reject(damage.position, damage.reason, damage.detail)
     return None
 
@@ -227,6 +255,7 @@ READER = Reader(
     one_document_per_file=False,
     split=whole_file,
     read=read,
+    media=read,
     peek=peek,
     options=OPTIONS,
 )

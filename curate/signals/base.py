@@ -60,10 +60,13 @@ class Family:
         measure: one array per name in `reads`, [n] each -> pa.Table [n rows, one column per
             signal]; row-wise, deterministic, all null for a null text. It is given slices of
             bounded size.
-        reads: columns of the documents: `text` (large_string); url, license, path, meta, key,
-            source or timestamp (string); text_hash (binary(16)).
+        reads: columns of the documents: `text` (large_string); `media` (large_binary, the bytes
+            of the file); url, license, path, meta, key, source or timestamp (string); text_hash
+            (binary(16)).
         default: measured in every run; else only when a rule or `keep:` reads one of its signals,
             or the recipe names it under `measure.families`.
+        media: schemas of corpora (image, audio, pair) in every run of which it is measured; one
+            that names any is measured in no other corpus.
         needs: packages (names on PyPI) whose versions shape the numbers beside the code; what is
             measured with another version is measured again.
     """
@@ -73,6 +76,7 @@ class Family:
     measure: Callable[..., Any]
     reads: tuple[str, ...] = ("text",)
     default: bool = True
+    media: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
 
 

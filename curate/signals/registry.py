@@ -43,6 +43,9 @@ POLARS_TYPES: tuple[tuple[Any, pl.DataType], ...] = (
 )
 
 
+_COLUMN_TYPES = {"text_hash": pa.binary(16), "media": pa.large_binary()}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unit:
     """One family that a recipe asks a maker for: a word list, a classifier, a model.
@@ -203,6 +206,6 @@ def _column(rows: Any, name: str, piece: Any) -> Any:
     if name == "text":
         return piece
     if name not in rows.schema.names:
-        return pa.nulls(len(piece), pa.binary(16) if name == "text_hash" else pa.string())
+        return pa.nulls(len(piece), _COLUMN_TYPES.get(name, pa.string()))
     column = rows.column(name)
     return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column

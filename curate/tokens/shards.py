@@ -4,6 +4,7 @@ Shards hold documents and know nothing of the mixture: a plan refers to them by 
 from the list's offsets; nobody ever searches for an end token.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pyarrow as pa
 
 from curate.corpus.schema import tagged
 
-__all__ = ["token_lengths", "token_schema", "token_table"]
+__all__ = ["media_schema", "token_lengths", "token_schema", "token_table"]
 
 
 def token_schema(dtype: Any) -> Any:
@@ -29,6 +30,37 @@ def token_schema(dtype: Any) -> Any:
         pa.field("tokens", pa.large_list(pa.field("item", ids, nullable=False)), nullable=False),
         pa.field("num_bytes", pa.int64(), nullable=False),
     ]
+    return tagged(pa.schema(fields), "tokens")
+
+
+def media_schema(of: Mapping[str, Any], captions: Any = None) -> Any:
+    """Return the schema of a shard of images, sounds or, with captions, pairs.
+
+    Args:
+        of: `kind` image with `channels` and `size`, or `kind` audio.
+        captions: the dtype of their ids, None where there are none.
+
+    >>> media_schema({"kind": "image", "channels": 1, "size": 2}).field("pixels").type
+    FixedSizeListType(fixed_size_list<item: uint8 not null>[4])
+    """
+
+    def item(dtype: Any) -> Any:
+        return pa.field("item", pa.from_numpy_dtype(np.dtype(dtype)), nullable=False)
+
+    fields: list[Any] = [
+        pa.field("doc_id", pa.binary(16), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("num_bytes", pa.int64(), nullable=False),  # of the file; 0 after a takedown
+        pa.field("units", pa.int64(), nullable=False),  # patches, frames, or 1 pair
+    ]
+    if of["kind"] == "image":  # channel by channel, row by row
+        pixels = pa.list_(item(np.uint8), of["channels"] * of["size"] ** 2)
+        fields.append(pa.field("pixels", pixels, nullable=False))
+    else:
+        fields.append(pa.field("samples", pa.large_list(item(np.int16)), nullable=False))
+    if captions is not None:
+        fields.append(pa.field("caption", pa.large_list(item(captions)), nullable=False))
     return tagged(pa.schema(fields), "tokens")
 
 

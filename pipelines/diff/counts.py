@@ -35,7 +35,7 @@ _KEYS = ("source", "fate", "kept_a", "kept_b", "split_a", "split_b", "reasons_a"
 def side(corpus: Corpus) -> dict[str, Any]:
     """Return who a version is, and its sums."""
     collected, judged = corpus.manifest("collect").counts, corpus.manifest("judge").counts
-    tokenizer = corpus.manifest("tokenize").info["tokenizer"]
+    tokenizer = corpus.tokenizer
     return {
         "id": str(corpus.version),
         "fingerprint": corpus.version.fingerprint,

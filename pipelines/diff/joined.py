@@ -103,7 +103,7 @@ def merged(left: pl.DataFrame, right: pl.DataFrame, *, comparable: bool) -> pl.D
 
 
 def _tokenizer(corpus: Corpus) -> str | None:
-    found: str | None = corpus.manifest("tokenize").info["tokenizer"].get("sha256")
+    found: str | None = corpus.tokenizer.get("sha256")
     return found
 
 

@@ -134,7 +134,7 @@ def fitted(joined: Joined) -> list[dict[str, Any]]:
 
 
 def _artefacts(corpus: Corpus) -> Iterator[tuple[str, str | None]]:
-    tokenizer = corpus.manifest("tokenize").info["tokenizer"]
+    tokenizer = corpus.tokenizer
     yield "tokenizer", tokenizer.get("sha256")
     for name, artefact in corpus.manifest("measure").info.get("artefacts", {}).items():
         yield f"measure: {name}", _digest(artefact)

@@ -113,7 +113,7 @@ def places_of(corpus: Corpus) -> pl.DataFrame:
 
 
 def _pad(corpus: Corpus) -> int:
-    return int(corpus.manifest("tokenize").info["tokenizer"]["specials"]["pad"])
+    return int(corpus.tokenizer["specials"]["pad"]) if corpus.tokenizer else 0
 
 
 def _blocks(rows: np.ndarray, lengths: np.ndarray) -> Iterator[np.ndarray]:

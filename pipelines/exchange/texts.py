@@ -2,7 +2,8 @@
 
 The text is what is tokenized: cleaned, without the lines that are repeated across documents and
 the spans that hold test items, if the recipe asked for that. What the mixture drew comes in the
-order of its rounds, as in the token formats; the rest as in the corpus, shard after shard.
+order of its rounds, as in the token formats; the rest as in the corpus, shard after shard. A
+corpus of images, sounds or pairs has one more column, the files' bytes.
 """
 
 import functools
@@ -15,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from curate.corpus.errors import InputError
 from curate.corpus.shard import read_shard
 from pipelines.corpus import Corpus
 from pipelines.exchange.choosing import SPLITS, Choice, held_out_in
@@ -36,6 +38,8 @@ SCHEMA = pa.schema(
         ("text_hash", pa.string()),  # of the cleaned text: what is computed on it may be joined
     ]
 )
+#: Of images, sounds and pairs: `text` is the caption, beside the file as it was collected.
+MEDIA = pa.schema([*SCHEMA, ("media", pa.large_binary())])
 _COLUMNS = ["doc_id", "source", "url", "license", "meta", "text_hash"]
 Piece = tuple[int, np.ndarray]  # of a shard: its number, which of its documents, bool [n]
 
@@ -47,12 +51,19 @@ def export_texts(corpus: Corpus, folder: Path, choice: Choice) -> dict[str, Any]
     cuts = document_cuts(
         corpus.manifest("deduplicate"), corpus.manifest("tokenize"), len(documents)
     )
+    is_media = corpus.recipe.get("schema", "text") != "text"
+    if is_media and choice.what == "drawn":
+        raise InputError(
+            "of images, sounds and pairs every kept document is exported once; leave out --what, "
+            "and take the copies from `preceptor table CORPUS draws`"
+        )
+    schema, read = (MEDIA, [*_COLUMNS, "media"]) if is_media else (SCHEMA, _COLUMNS)
     (folder / "data").mkdir()
     done: dict[str, Any] = {}
 
     def tables(split: str, ordinal: int, mine: np.ndarray) -> Iterator[Any]:
         row = 0
-        for batch in cut_batches(storage, documents[ordinal], cuts[ordinal], _COLUMNS):
+        for batch in cut_batches(storage, documents[ordinal], cuts[ordinal], read):
             yield _table(batch.filter(pa.array(mine[row : row + batch.num_rows])), split)
             row += batch.num_rows
 
@@ -65,7 +76,7 @@ def export_texts(corpus: Corpus, folder: Path, choice: Choice) -> dict[str, Any]
             files = []
             for number, (ordinal, mine) in enumerate(pieces):
                 name = f"data/{split}-{number:05d}-of-{len(pieces):05d}.parquet"
-                with pq.ParquetWriter(folder / name, SCHEMA, compression="zstd") as writer:
+                with pq.ParquetWriter(folder / name, schema, compression="zstd") as writer:
                     for table in tables(split, ordinal, mine):
                         writer.write_table(table)
                 files.append(name)
@@ -105,4 +116,6 @@ def _table(batch: Any, split: str) -> Any:
     text, source, url, licence, meta = (batch.column(name) for name in ("text", *_COLUMNS[1:-1]))
     splits = pa.array([split] * batch.num_rows, pa.string())
     columns = [ids, text, source, splits, url, licence, meta, hashes]
+    if "media" in batch.schema.names:
+        return pa.table([*columns, batch.column("media")], schema=MEDIA)
     return pa.table(columns, schema=SCHEMA)

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.corpus.identity import content_hash
-from curate.corpus.shard import Shard, iter_batches, read_shard
+from curate.corpus.shard import Shard, is_media, iter_batches, read_shard
 from curate.corpus.storage import Storage
 from curate.dedup.exact import normalised_hashes
 from curate.tokens.shards import token_lengths
@@ -66,6 +66,11 @@ class Finding:
     def raw(self) -> frozenset[bytes]:
         """The hashes of all that was read of them."""
         return frozenset[bytes]().union(*(stone.raw for stone in self.documents.values()))
+
+    @property
+    def normal(self) -> frozenset[bytes]:
+        """The hashes of their normalised texts, of media those of the bytes."""
+        return frozenset[bytes]().union(*(stone.normal for stone in self.documents.values()))
 
 
 def find(corpus: Corpus, asked: Iterable[bytes], *, look_only: bool = False) -> Finding:
@@ -142,8 +147,10 @@ def raw_normals(store: Store, ids: set[bytes]) -> dict[bytes, set[bytes]]:
     """Return the normalised hashes of the texts as they were read, by document."""
     found: dict[bytes, set[bytes]] = {}
     for shard in _document_shards(store, "raw"):
-        for mine in rows_of(store.storage, shard, ids, ["doc_id", "text"]):
-            normals = normalised_hashes(mine["text"].combine_chunks()).to_pylist()
+        content = "media_hash" if is_media(store.storage, shard) else "text"
+        for mine in rows_of(store.storage, shard, ids, ["doc_id", content]):
+            known = mine[content].combine_chunks()
+            normals = (known if content != "text" else normalised_hashes(known)).to_pylist()
             for doc_id, normal in zip(mine["doc_id"].to_pylist(), normals, strict=True):
                 found.setdefault(doc_id, set()).add(normal)
     return found

@@ -99,14 +99,24 @@ def mask_tokens(storage: Storage, shard: Shard, ids: set[bytes], pad: int) -> Sh
             mask = pc.is_in(batch.column("doc_id"), value_set=wanted).to_numpy(zero_copy_only=False)
             columns = dict(zip(batch.schema.names, batch.columns, strict=True))
             for name, column in columns.items():
-                if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
-                    columns[name] = _masked_list(column, mask, pad if name == "tokens" else 0)
+                value = pad if name in ("tokens", "caption") else 0
+                if pa.types.is_fixed_size_list(column.type):
+                    columns[name] = _masked_rows(column, mask, value)
+                elif pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+                    columns[name] = _masked_list(column, mask, value)
             sizes = columns["num_bytes"].to_numpy(zero_copy_only=False).copy()
             sizes[mask] = 0
             columns["num_bytes"] = pa.array(sizes)
             yield pa.table(columns)
 
     return _rewritten(storage, shard, changed(), table.schema)
+
+
+def _masked_rows(column: Any, mask: np.ndarray, value: int) -> Any:
+    """Return lists of one size, such as pixels, with some of them all `value`."""
+    rows = column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1).copy()
+    rows[mask] = value
+    return pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), type=column.type)
 
 
 def _masked_list(column: Any, mask: np.ndarray, value: int) -> Any:
@@ -129,7 +139,8 @@ def masked_manifests(corpus: Corpus, ids: set[bytes], texts: Texts) -> list[Mani
     Nothing is published but shards, which nobody reads until a manifest names them.
     """
     storage = corpus.store.storage
-    pad = corpus.manifest("tokenize").info["tokenizer"]["specials"]["pad"]
+    tokenizer = corpus.manifest("tokenize").info["tokenizer"]  # None of images and sounds
+    pad = tokenizer["specials"]["pad"] if tokenizer else 0
     done: dict[str, Shard] = {}
 
     def each(shards: Sequence[Shard], change: Callable[[Shard], Shard]) -> tuple[Shard, ...]:

@@ -161,15 +161,18 @@ class _File:
         self.names, self._read = list(names), read
 
     def texts(self, wanted: Any) -> Iterator[tuple[str, str | None]]:
-        """Yield text and key of the documents that have a text here."""
+        """Yield text and key of the documents that have a text, or media, here."""
         if not pc.any(pc.is_in(self._read(["doc_id"])["doc_id"], value_set=wanted)).as_py():
             return
-        columns = ["doc_id", "text", *(["key"] if "key" in self.names else [])]
-        table = self._read(columns)
+        more = [name for name in ("key", "media_bytes") if name in self.names]
+        table = self._read(["doc_id", "text", *more])
         mine = table.filter(pc.is_in(table["doc_id"], value_set=wanted))
-        keys = mine["key"].to_pylist() if "key" in columns else [None] * mine.num_rows
-        for text, key in zip(mine["text"].to_pylist(), keys, strict=True):
-            if text or key:
+        none = [None] * mine.num_rows
+        keys, sizes = (
+            mine[name].to_pylist() if name in more else none for name in ("key", "media_bytes")
+        )
+        for text, key, size in zip(mine["text"].to_pylist(), keys, sizes, strict=True):
+            if text or key or size:
                 yield text, key
 
     def has_tokens(self, wanted: Any) -> bool:
@@ -320,8 +323,8 @@ def mark_for_refit(corpus: Corpus) -> list[dict[str, str]]:
     """Return the fitted artefacts of a version, which may have seen any of its documents."""
     found = []
     tokenizer = corpus.recipe.get("tokenize", {}).get("tokenizer", {})
-    if tokenizer.get("path") is None:
-        facts = corpus.manifest("tokenize").info["tokenizer"]
+    facts = corpus.manifest("tokenize").info["tokenizer"]
+    if tokenizer.get("path") is None and facts is not None:
         found.append({"pass": "tokenize", "artefact": facts["path"]})
     for table, shards in corpus.manifest("measure").tables.items():
         if table == "artefacts":

@@ -122,7 +122,10 @@ def forget(
     receipt["refit"] = mark_for_refit(corpus)
     if with_purge:
         ids = set(state.finding.documents)
-        changed |= note_purged(corpus.store, ids, state.finding.raw, when)
+        raw = state.finding.raw
+        if corpus.recipe.get("schema", "text") != "text":
+            raw |= state.finding.normal  # the media's own hash: no other caption brings it back
+        changed |= note_purged(corpus.store, ids, raw, when)
         for other in corpus.store.corpora():
             if other != corpus.version.name:
                 _mask(corpus.store, other, state)

@@ -1,7 +1,8 @@
 """Clean: documents -> documents, a new revision of every text; nobody is dropped here.
 
 A text that no step changes keeps its hash. A shard without a change is the collected shard, and
-one in which little is changed is a file with that little, which lies over it.
+one in which little is changed is a file with that little, which lies over it. The captions of a
+corpus of media are cleaned like texts; its bytes are neither read nor written again.
 """
 
 import itertools
@@ -14,10 +15,10 @@ import polars as pl
 import pyarrow as pa
 
 from curate import cleaning
-from curate.corpus.identity import ID_BYTES, content_hash, ids_to_numpy
+from curate.corpus.identity import ID_BYTES, content_hash, ids_to_numpy, media_text_hash
 from curate.corpus.manifest import Manifest, conserve
 from curate.corpus.schema import SCHEMAS
-from curate.corpus.shard import Patch, Shard, ShardWriter, iter_batches
+from curate.corpus.shard import Patch, Shard, ShardWriter, is_media, iter_batches
 from pipelines.digest import code_digest
 from pipelines.passes.base import (
     Context,
@@ -79,8 +80,10 @@ def clean_shard(workspace: Workspace, shard: Shard, settings: Mapping[str, Any])
     touched = {"text", "text_hash"}
     revised: list[Any] = []
     row = text_bytes = 0
+    media = is_media(workspace.storage, shard)
+    read = ["doc_id", "source", *_REVISED, "media_hash"] if media else None
     with workspace.writer("revisions") as revisions:
-        for batch in iter_batches(workspace.storage, shard):
+        for batch in iter_batches(workspace.storage, shard, read):
             cleaned = clean(batch.column("text"), settings, batch.column("source"))
             fields = _hidden_fields(batch, settings["redact"], counts)
             touched |= fields.keys()
@@ -99,7 +102,7 @@ def clean_shard(workspace: Workspace, shard: Shard, settings: Mapping[str, Any])
         table = pa.concat_tables(patches).combine_chunks()
         columns = {name: table[name].chunk(0) for name in _REVISED if name in touched}
         documents = _published(
-            workspace, shard, Patch(table["row"].to_numpy(), columns), text_bytes
+            workspace, shard, Patch(table["row"].to_numpy(), columns), None if media else text_bytes
         )
     if workspace.held is not None:
         workspace.held.shard, workspace.held.batches = documents, revised
@@ -120,10 +123,13 @@ def _patch(batch: Any, fields: Mapping[str, Any], changed: np.ndarray, first: in
     return [pa.table({"row": pa.array(rows + first), **columns})]
 
 
-def _published(workspace: Workspace, shard: Shard, patch: Patch, text_bytes: int) -> Shard:
-    """Publish the revision: a few rows over the collected shard, or all of it anew."""
-    storage = workspace.storage
-    if sum(column.nbytes for column in patch.columns.values()) <= _MOST_OVER * text_bytes:
+def _published(workspace: Workspace, shard: Shard, patch: Patch, text_bytes: int | None) -> Shard:
+    """Publish the revision: a few rows over the collected shard, or all of it anew.
+
+    None `text_bytes`: its media is not written again, however many captions change.
+    """
+    storage, size = workspace.storage, sum(column.nbytes for column in patch.columns.values())
+    if text_bytes is None or size <= _MOST_OVER * text_bytes:
         return ShardWriter.over(storage, f"{workspace.name}/data", "documents", shard, patch)
     row = 0
     with workspace.writer("documents") as writer:
@@ -158,7 +164,11 @@ def _revised(batch: Any, cleaned: "Cleaned", counts: dict[str, int]) -> dict[str
     rows = np.flatnonzero(cleaned.changed)
     texts = cleaned.texts.take(pa.array(rows))
     hashes = ids_to_numpy(batch.column("text_hash")).copy()
-    new = b"".join(content_hash(text) for text in _utf8(texts))
+    if "media_hash" in batch.schema.names:
+        media = batch.column("media_hash").take(pa.array(rows)).to_pylist()
+        new = b"".join(map(media_text_hash, media, _utf8(texts)))
+    else:
+        new = b"".join(content_hash(text) for text in _utf8(texts))
     hashes[rows] = np.frombuffer(new, dtype=hashes.dtype).reshape(-1, 2)
     column = pa.FixedSizeBinaryArray.from_buffers(
         pa.binary(ID_BYTES), len(hashes), [None, pa.py_buffer(hashes)]

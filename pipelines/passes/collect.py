@@ -4,6 +4,9 @@ Two stages. `read` turns each slice of input into shards, giving every record th
 key (or content). `identify` looks for records that share one: identical ones get an occurrence
 number, and a key that comes back with another text goes to quarantine; only the shards concerned
 are written again.
+
+Images and sounds are decoded once here, and thrown away: what cannot be decoded is told now, with
+the file it stands in, and not where it is needed.
 """
 
 import functools
@@ -17,12 +20,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.corpus.errors import InputError, IntegrityError, UnreadableFileError
-from curate.corpus.identity import ID_BYTES, content_hash
 from curate.corpus.manifest import Manifest
-from curate.corpus.schema import SCHEMAS
+from curate.corpus.schema import MEDIA_DOCUMENTS, SCHEMAS
 from curate.corpus.shard import Shard, ShardWriter, footer
-from curate.kernels.buffers import text_buffers
-from curate.readers.base import Batch, Reader, Slice
+from curate.readers.base import Batch, InputFile, Reader, Slice
 from curate.readers.discover import expand, group, open_stream
 from curate.readers.registry import reader_for, readers
 from pipelines.digest import code_digest
@@ -37,12 +38,13 @@ from pipelines.passes.base import (
     run_parts,
     tables_of,
 )
+from pipelines.passes.documents import decoded, documents_of
 from pipelines.passes.identify import identify
 from pipelines.passes.purged import Purged
-from pipelines.sections import Collect, Source
+from pipelines.sections import Collect, Recipe, Source
 from pipelines.store import Store
 
-__all__ = ["read_slices", "run"]
+__all__ = ["files_of", "media_options", "read_slices", "run"]
 
 _SHARD_ROWS = 200_000
 _BIN_BYTES = 8 << 20  # small files are binned finer than large inputs are cut
@@ -56,9 +58,9 @@ def run(context: Context) -> Manifest:
     owner: list[str] = []
     files: dict[str, set[str]] = defaultdict(set)
     for source in recipe.sources:
-        for slices in _groups(source, recipe.base, recipe.collect):
+        for slices in _groups(source, recipe):
             files[source.name].update(piece.file.uri for piece in slices)
-            jobs.append(_job(source, slices, recipe.collect, recipe.limit))
+            jobs.append(_job(source, slices, recipe))
             owner.append(source.name)
     parts = run_parts(context, "collect", "read", jobs)
     by_source: dict[str, list[Parts]] = {
@@ -85,6 +87,7 @@ def run(context: Context) -> Manifest:
         "sources": [source.model_dump(mode="json") for source in recipe.sources],
         "collect": recipe.collect.model_dump(mode="json"),
         "limit": recipe.limit,
+        **media_options(recipe),
     }
     manifest = Manifest(
         name="collect",
@@ -97,18 +100,43 @@ def run(context: Context) -> Manifest:
     return finish(context, manifest, began)
 
 
-def _groups(source: Source, base: str, settings: Collect) -> list[list[Slice]]:
+def media_options(recipe: Recipe) -> dict[str, Any]:
+    """Return what readers of images and sounds are told; {} for text."""
+    if recipe.kind == "text":
+        return {}
+    return {"of": recipe.media_of, "pair": recipe.kind == "pair"}
+
+
+def files_of(source: Source, recipe: Recipe) -> list[InputFile]:
+    """Return a source's files, all of which hold what the recipe's schema says.
+
+    Raises:
+        InputError: there are none, or one holds something else.
+    """
+    kind = recipe.media_of
+    files = expand(source.paths, recipe.base, source.format, kind=kind)
+    for file in files:
+        reader = reader_for(file.path, source.format)[0]
+        if not reader.gives(kind):
+            gives = {"text": "texts", "image": "images", "audio": "sounds"}.get(
+                reader.schema, "images and sounds"
+            )
+            other = reader.schema if reader.schema in ("image", "audio") else "image"
+            hint = "text" if kind != "text" and reader.schema == "text" else other
+            raise InputError(
+                f"{file.path} is read by {reader.name!r}, which gives "
+                f"{gives}, and the recipe's schema is {recipe.kind}; say `schema: {hint}`, or "
+                "leave such files out of `paths:`."
+            )
+    return files
+
+
+def _groups(source: Source, recipe: Recipe) -> list[list[Slice]]:
     """Return the slices of a source's input, grouped into jobs."""
     by_reader: dict[str, list[Any]] = defaultdict(list)
-    found = readers()
-    for file in expand(source.paths, base, source.format):
+    found, settings = readers(), recipe.collect
+    for file in files_of(source, recipe):
         by_reader[reader_for(file.path, source.format)[0].name].append(file)
-    for name, files in sorted(by_reader.items()):
-        if found[name].schema != "text":
-            raise InputError(
-                f"source {source.name!r}: {files[0].path} is read by {name!r}, which gives no "
-                "text, and a corpus holds text so far; leave such files out of `paths:`."
-            )
     return [
         slices
         for name in sorted(by_reader)
@@ -124,14 +152,17 @@ def _part_bytes(reader: Reader, settings: Collect) -> int:
     )
 
 
-def _job(source: Source, slices: Sequence[Slice], settings: Collect, limit: int | None) -> PartJob:
+def _job(source: Source, slices: Sequence[Slice], recipe: Recipe) -> PartJob:
+    settings, limit = recipe.collect, recipe.limit
     reader = reader_for(slices[0].file.path, source.format)[0]
-    code = code_digest(__name__, reader.read.__module__)
+    more = [] if recipe.kind == "text" else ["curate.readers.media", "curate.media.decode"]
+    code = code_digest(__name__, reader.read.__module__, *more)
     spec = source.model_dump(mode="json", exclude={"paths"})
     options = {
         "max_document_bytes": settings.max_document_bytes,
         "limit": limit,
         "part_bytes": settings.part_bytes,
+        **media_options(recipe),
     }
     inputs = [
         f"{piece.file.uri}|{piece.file.path}|{piece.file.size}|{piece.file.version}|{piece.start}|{piece.stop}"
@@ -161,13 +192,14 @@ class _Shards:
 
     def write(self, table: Any) -> None:
         while table.num_rows:
-            lengths = np.cumsum(pc.binary_length(table["text"]).to_numpy())
+            lengths = np.cumsum(_lengths(table))
             room = max(
                 1, int(np.searchsorted(lengths, self._max_bytes - self._bytes, side="right"))
             )
             head = table.slice(0, room)
             if self._writer is None:
-                self._writer = self._workspace.writer("documents").__enter__()
+                schema = MEDIA_DOCUMENTS if "media" in table.schema.names else None
+                self._writer = self._workspace.writer("documents", schema).__enter__()
             self._writer.write(head)
             self._bytes += int(lengths[head.num_rows - 1])
             if (
@@ -190,6 +222,12 @@ class _Shards:
         with self._workspace.writer("quarantine") as writer:
             writer.write(pa.Table.from_pylist(self.quarantined, SCHEMAS["quarantine"]))
             return [writer.commit()]
+
+
+def _lengths(table: Any) -> np.ndarray:
+    """Return the bytes of text, and of media where there are any, int64 [n]."""
+    lengths = np.asarray(pc.binary_length(table["text"]).to_numpy(), dtype=np.int64)
+    return lengths + table["media_bytes"].to_numpy() if "media" in table.schema.names else lengths
 
 
 def read_slices(
@@ -220,7 +258,7 @@ def _read(
         try:
             for batch in _batches(source, piece, options):
                 cut = batch if left is None else _first(batch, left)
-                shards.write(purged.emptied(_documents(source, piece, cut.records)))
+                shards.write(purged.emptied(documents_of(source, piece, cut.records)))
                 for reject in cut.rejects:
                     position = max(position, reject.position)
                     shards.quarantined.append(
@@ -263,7 +301,12 @@ def _batches(
         "max_document_bytes": options["max_document_bytes"],
     }
     opener = functools.partial(open_stream, piece.file, compression, None)
-    return reader.read(piece, opener, settings)
+    if "of" not in options:
+        return reader.read(piece, opener, settings)
+    assert reader.media is not None, "the recipe's schema and the reader's go together"
+    settings |= {"of": options["of"], "pair": options["pair"]}
+    batches = reader.media(piece, opener, settings)
+    return (decoded(batch, options["of"]) for batch in batches)
 
 
 def _first(batch: Batch, count: int) -> Batch:
@@ -282,75 +325,6 @@ def _quarantine(
         "reason": reason,
         "detail": detail[:300],
     }
-
-
-def _documents(source: Mapping[str, Any], piece: Slice, records: Any) -> Any:
-    """Turn reader records into rows of `documents` (occurrence 0 everywhere)."""
-    rows = records.num_rows
-    name = source["name"]
-    hashes = [content_hash(text) for text in _utf8(records.column("text"))]
-    licenses = records.column("license")
-    if source["license"] is not None:
-        licenses = pc.fill_null(licenses, source["license"])
-    hash_column = pa.array(hashes, pa.binary(16))
-    columns = {
-        "doc_id": _ids(name, records.column("key"), hash_column),
-        "source": pa.array([name] * rows, pa.string()),
-        "key": records.column("key"),
-        "text": records.column("text"),
-        "url": records.column("url"),
-        "license": licenses,
-        "timestamp": records.column("timestamp"),
-        "path": pa.array([piece.file.path] * rows, pa.string()),
-        "position": records.column("position"),
-        "meta": records.column("meta"),
-        "raw_hash": hash_column,
-        "text_hash": hash_column,
-    }
-    return pa.table(columns, schema=SCHEMAS["documents"])
-
-
-def _ids(source: str, keys: Any, hashes: Any) -> Any:
-    """Return `document_id(source, key=identity_key(key, hash))` of every record, binary(16) [n]."""
-    from curate.kernels.blake2 import blake2b_many  # numba: half a second
-
-    own = keys.is_valid()
-    known = pa.concat_arrays(
-        [_joined(b"k", keys.filter(own)), _joined(b"c", hashes.filter(pc.invert(own)))]
-    )
-    sizes = pc.binary_length(known).to_numpy().astype("<i8")
-    lengths = pa.FixedSizeBinaryArray.from_buffers(
-        pa.binary(8), len(sizes), [None, pa.py_buffer(sizes)]
-    )
-    data, offsets = text_buffers(_joined(b"", lengths, known))
-    head = len(name := source.encode()).to_bytes(8, "little") + name
-    found = np.empty((len(sizes), ID_BYTES), dtype=np.uint8)
-    head_bytes, no_key = (np.frombuffer(part, dtype=np.uint8) for part in (head, b""))
-    blake2b_many(data, offsets, head_bytes, no_key, found)
-    has_key = own.to_numpy(zero_copy_only=False)
-    ids = np.empty_like(found)
-    ids[np.concatenate([np.flatnonzero(has_key), np.flatnonzero(~has_key)])] = found
-    return pa.FixedSizeBinaryArray.from_buffers(
-        pa.binary(ID_BYTES), len(ids), [None, pa.py_buffer(ids)]
-    )
-
-
-def _joined(head: bytes, *columns: Any) -> Any:
-    """Return `head` + the columns' bytes, row by row, large_binary [n]."""
-    whole = [column.cast(pa.large_binary()) for column in columns]
-    ends = [pa.scalar(part, pa.large_binary()) for part in (head, b"")]
-    return pc.binary_join_element_wise(ends[0], *whole, ends[1])
-
-
-def _utf8(texts: Any) -> Iterator[memoryview]:
-    """Yield each text's UTF-8 bytes without making Python strings."""
-    buffers = texts.buffers()
-    offsets = np.frombuffer(buffers[1], dtype=np.int64, count=texts.offset + len(texts) + 1)[
-        texts.offset :
-    ]
-    data = memoryview(buffers[2] if buffers[2] is not None else b"")
-    for start, stop in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True):
-        yield data[start:stop]
 
 
 def _check_policy(source: str, parts: Sequence[Parts], num_files: int, settings: Collect) -> None:

@@ -23,9 +23,12 @@ from curate.corpus.errors import InputError
 from curate.corpus.identity import fingerprint
 from curate.corpus.manifest import Manifest, conserve
 from curate.corpus.shard import Shard
+from curate.dedup.comparing import Scheme, compared_of, finer_of
 from curate.dedup.minhash import MinHashScheme
 from curate.dedup.runs import ranges
 from curate.kernels.shingles import Shingling
+from curate.media.fingerprints import FingerprintScheme
+from curate.media.perceptual import PerceptualScheme
 from pipelines.digest import code_digest
 from pipelines.passes import joining, lines, measured, sketching, verifying
 from pipelines.passes.base import (
@@ -48,7 +51,6 @@ __all__ = ["outside_version", "run", "scheme_of"]
 
 _MIN_CANDIDATES = 1_000_000  # fewer cost seconds, and nobody goes who is not verified
 _MAX_BYTES = 48 << 20  # of shingle sets, or of clusters, before they leave memory
-_FINER_BANDS, _FINER_ROWS = 5, 2  # times those of the recipe, for crowded buckets
 _CURVE = range(50, 101, 5)
 
 
@@ -67,6 +69,18 @@ def scheme_of(near: Near) -> MinHashScheme:
         bands=near.bands,
         rows=near.rows,
     )
+
+
+def _scheme(recipe: Recipe) -> Scheme | None:
+    """Return how documents are compared: by what they are, unless `near` is off."""
+    near = recipe.deduplicate.near
+    if near is None:
+        return None
+    if recipe.media_of == "image":
+        return PerceptualScheme(distance=near.distance or 0)
+    if recipe.media_of == "audio":
+        return FingerprintScheme(minhash=MinHashScheme(bands=near.bands, rows=near.rows))
+    return scheme_of(near)
 
 
 def outside_version(store: Store, recipe: Recipe) -> Version | None:
@@ -127,7 +141,7 @@ def _content(arguments: Iterable[Any]) -> list[str]:
 def sketched(context: Context) -> PerShard:
     """Return the stage that reads every text: exact hashes and band keys."""
     asked = context.recipe.deduplicate
-    scheme = scheme_of(asked.near) if asked.near else None
+    scheme = _scheme(context.recipe)
     return PerShard(
         name="deduplicate",
         code=code_digest(__name__),
@@ -147,7 +161,7 @@ def run(context: Context) -> Manifest:
     outside, verdicts = _outside(context, other)
     documents = (*own, *outside)
     code = code_digest(__name__)
-    scheme = scheme_of(asked.near) if asked.near else None
+    scheme = _scheme(context.recipe)
     stage = sketched(context)
     sketches = run_parts(
         context, "deduplicate", "sketch", [stage.job(shard) for shard in documents]
@@ -209,7 +223,7 @@ def _info(
     crowds: tuple[Shard, ...],
     rows: list[int],
     near: Near | None,
-    scheme: MinHashScheme | None,
+    scheme: Scheme | None,
     other: Version | None,
 ) -> dict[str, Any]:
     info: dict[str, Any] = {
@@ -221,8 +235,9 @@ def _info(
     }
     if near and scheme:
         info["scheme"] = scheme.to_dict()
-        info["s_curve"] = [[j / 100, round(scheme.s_curve(j / 100), 6)] for j in _CURVE]
-        if near.sample:
+        if not isinstance(scheme, PerceptualScheme):
+            info["s_curve"] = [[j / 100, round(scheme.s_curve(j / 100), 6)] for j in _CURVE]
+        if near.sample and isinstance(scheme, MinHashScheme):
             info["measured"] = measured.run(
                 context,
                 documents,
@@ -289,7 +304,7 @@ def _near(
     sketches: Sequence[Parts],
     masks: tuple[Shard, ...],
     near: Near,
-    scheme: MinHashScheme,
+    scheme: Scheme,
 ) -> tuple[tuple[Shard, ...], tuple[Shard, ...], tuple[Shard, ...], dict[str, int]]:
     """Return near edges, crowds, shingle sets and counts."""
     layout = setting.layout
@@ -299,7 +314,7 @@ def _near(
     crowded = tables_of(first, "crowded")["crowded"]
     counts["hot_documents"] = 0
     if crowded:
-        finer = replace(scheme, bands=_FINER_BANDS * scheme.bands, rows=_FINER_ROWS * scheme.rows)
+        finer = finer_of(scheme)
         bands = setting.stage(
             "reband",
             [
@@ -316,7 +331,7 @@ def _near(
     if not tables["pairs"]:
         return (), crowds, (), {**counts, "candidates": 0, "near": 0}
     wanted = tables["wanted"]
-    whole = replace(scheme.shingling, max_document_bytes=0)  # who goes is decided by all of it
+    whole = compared_of(scheme)  # who goes is decided by all of it
     shingled = setting.stage(
         "shingle",
         [

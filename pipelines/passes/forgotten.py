@@ -2,7 +2,8 @@
 
 A tombstone knows a document in three ways: by its id, by the hash of what was read, and by the
 hash of its normalised text (`curate.dedup.exact`: lower case, white space collapsed). Any of them
-is enough, so that it comes back under no other name, source, key or corpus. Tombstones belong to
+is enough, so that it comes back under no other name, source, key or corpus. Of an image or a sound
+the third is the hash of its bytes, so that no other caption brings it back. Tombstones belong to
 the store and not to one corpus: corpora of a store share their parts, and a takedown that a renamed
 recipe evades would be none.
 
@@ -20,7 +21,7 @@ import polars as pl
 import pyarrow as pa
 
 from curate.corpus.identity import canonical_json, fingerprint
-from curate.corpus.shard import Shard, iter_batches, read_shard
+from curate.corpus.shard import Shard, is_media, iter_batches, read_shard
 from curate.corpus.storage import Storage
 from curate.dedup.exact import normalised_hashes
 from pipelines.digest import code_digest
@@ -125,7 +126,7 @@ def _note_refit(context: Context, records: Sequence[Mapping[str, Any]]) -> None:
     if version is None or context.refit:
         return
     used = context.store.get_manifest("tokenize", version.manifests["tokenize"])
-    path = used.info["tokenizer"]["path"]
+    path = (used.info["tokenizer"] or {}).get("path")
     if any(path in record["refit"] for record in records):
         context.note(
             "judge", "the tokenizer was fitted before a takedown; --refit fits it without the texts"
@@ -166,9 +167,12 @@ def hash_shard(workspace: Workspace, shard: Shard) -> Parts:
 
 def _hashes(storage: Storage, shard: Shard) -> Iterator[Any]:
     yield _HASHES.empty_table()
-    for batch in iter_batches(storage, shard, ["doc_id", "raw_hash", "text"]):
+    content = "media_hash" if is_media(storage, shard) else "text"
+    for batch in iter_batches(storage, shard, ["doc_id", "raw_hash", content]):
         known = [batch.column("doc_id"), batch.column("raw_hash")]
-        yield pa.table([*known, normalised_hashes(batch.column("text"))], schema=_HASHES)
+        normal = batch.column(content)
+        normal = normal if content == "media_hash" else normalised_hashes(normal)
+        yield pa.table([*known, normal], schema=_HASHES)
 
 
 def find_named(workspace: Workspace, hashes: Sequence[Shard], num_records: int) -> Parts:

@@ -125,7 +125,7 @@ def apply_identity(
     column = table.schema.get_field_index("doc_id")
     table = table.set_column(column, table.schema.field("doc_id"), pa.array(ids, pa.binary(16)))
     tables: dict[str, list[Shard]] = {}
-    with workspace.writer("documents") as writer:
+    with workspace.writer("documents", table.schema) as writer:
         writer.write(table.filter(pa.array(keep)))
         tables["documents"] = [writer.commit()]
     counts = {"documents": -len(rows), "quarantined": len(rows)} if rows else {}

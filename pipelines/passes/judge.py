@@ -16,7 +16,7 @@ from curate.corpus.errors import InputError
 from curate.corpus.identity import fingerprint
 from curate.corpus.manifest import Manifest, conserve
 from curate.corpus.schema import SCHEMAS
-from curate.corpus.shard import Shard, read_shard
+from curate.corpus.shard import Shard, is_media, read_shard
 from curate.rules.ruleset import RuleSet, build_rules, readable_columns
 from curate.rules.verdict import evaluate, margins
 from pipelines.digest import code_digest
@@ -250,11 +250,15 @@ def _load(workspace: Workspace, evidence: Mapping[str, Sequence[Shard]]) -> pl.D
     frames = []
     pairs = zip(evidence["documents"], evidence["signals"], strict=True)
     for number, (documents, signals) in enumerate(pairs):
-        named = read_shard(workspace.storage, documents, ["doc_id", "source"])
+        own = ["media_bytes"] if is_media(workspace.storage, documents) else []
+        named = read_shard(workspace.storage, documents, ["doc_id", "source", *own])
         table = read_shard(workspace.storage, signals)
         check_text_hash(
             "measure", named["doc_id"].combine_chunks(), table["doc_id"].combine_chunks()
         )
+        if own:  # the signal counts the caption's
+            place = table.schema.get_field_index("num_bytes")
+            table = table.set_column(place, "num_bytes", named["media_bytes"])
         frame = pl.DataFrame(pl.from_arrow(table.append_column("source", named["source"])))
         frames.append(frame.with_columns(pl.lit(number, pl.Int32).alias("shard")))
     return pl.concat(frames, rechunk=True)

@@ -38,6 +38,7 @@ from pipelines.passes.base import (
     tables_of,
 )
 from pipelines.passes.tally import check_draws, check_held_out
+from pipelines.tokenizing import budget_unit
 
 __all__ = ["draw", "run"]
 
@@ -86,7 +87,7 @@ def run(context: Context) -> Manifest:
         check_draws(storage, shards, tables["draws"], drawn)
         check_held_out(storage, shards, tables["held_out"], parts.counts["held_out_documents"])
         for phase in parts.info["phases"]:
-            missed = _missed(phase, several=len(portions) > 1)
+            missed = _missed(phase, budget_unit(recipe.media), several=len(portions) > 1)
             if missed:
                 context.note("mix", missed)
     manifest = Manifest(
@@ -101,13 +102,14 @@ def run(context: Context) -> Manifest:
     return finish(context, manifest, began)
 
 
-def _missed(phase: Mapping[str, Any], *, several: bool) -> str | None:
+def _missed(phase: Mapping[str, Any], word: str, *, several: bool) -> str | None:
     """Return what to tell of a budget that is not met within a document or 1 % of it.
 
     Every domain is cut at the whole document nearest to its share, so that no domain moves the
     draws of another; the differences of many domains add up.
     """
     budget, unit, rows = phase["budget"], phase["unit"], phase["domains"]
+    unit = word if unit == "tokens" else unit
     if budget is None:
         return None
     drawn = sum(row["realised"] for row in rows)

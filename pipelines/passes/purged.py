@@ -18,7 +18,10 @@ __all__ = ["Purged", "emptied", "emptied_column", "note_purged"]
 
 _ID = pa.binary(16)
 _STAYS = frozenset(
-    ("doc_id", "source", "license", "timestamp", "path", "position", "raw_hash", "text_hash")
+    (
+        *("doc_id", "source", "license", "timestamp", "path", "position"),
+        *("raw_hash", "text_hash", "media_hash"),
+    )
 )
 
 
@@ -90,6 +93,8 @@ class Purged:
             pc.is_in(table["doc_id"], value_set=self._ids),
             pc.is_in(table["raw_hash"], value_set=self._raw),
         )
+        if "media_hash" in table.schema.names:  # whatever the caption
+            mask = pc.or_(mask, pc.is_in(table["media_hash"], value_set=self._raw))
         if not pc.any(mask, min_count=0).as_py():
             return table
         mine = table.filter(mask)

@@ -12,12 +12,11 @@ import numpy as np
 import pyarrow as pa
 
 from curate.corpus.identity import ids_to_numpy
-from curate.corpus.shard import Shard, ShardWriter, iter_batches
+from curate.corpus.shard import Shard, ShardWriter, is_media, iter_batches
 from curate.dedup.candidates import distinct
+from curate.dedup.comparing import Compared, Scheme, column_of, sets_of, sketch_of
 from curate.dedup.exact import normalised_hashes
-from curate.dedup.minhash import MinHashScheme, sketch
 from curate.dedup.runs import slices, sorted_run
-from curate.kernels.shingles import Shingling, shingle_sets
 from pipelines.passes.base import Parts, Workspace
 
 __all__ = ["shingle_shard", "sketch_crowded", "sketch_shard"]
@@ -37,6 +36,7 @@ SHINGLES = run_schema(key=pa.uint64(), size=pa.int32(), values=pa.large_list(pa.
 
 _RUN_ROWS = 1 << 19  # sorted in memory at a time
 _BATCH_ROWS = 4096
+_BATCH_MEDIA = 64  # files of a megabyte and more
 _SLICE_BYTES = 4 << 20
 
 
@@ -67,9 +67,7 @@ def big_endian(ids: Any) -> np.ndarray:
     return ids_to_numpy(ids).view(">u8").astype(np.uint64)
 
 
-def sketch_shard(
-    workspace: Workspace, shard: Shard, exact: bool, scheme: MinHashScheme | None
-) -> Parts:
+def sketch_shard(workspace: Workspace, shard: Shard, exact: bool, scheme: Scheme | None) -> Parts:
     """Job: exact hashes and band keys of one shard's documents, each as sorted runs."""
     row = num_capped = num_shingled = 0
     with (
@@ -78,17 +76,21 @@ def sketch_shard(
         workspace.writer("band_runs", BAND_RUNS, kind="arrow") as band_file,
     ):
         exact_runs, band_runs = _Runs(exact_file), _Runs(band_file)
-        read = ["doc_id", "text"] if exact or scheme is not None else ["doc_id"]
-        for batch in iter_batches(workspace.storage, shard, read, max_rows=_BATCH_ROWS):
+        hashed = "media_hash" if is_media(workspace.storage, shard) else "text"
+        column = None if scheme is None else column_of(scheme)
+        wanted = {"doc_id", *([hashed] if exact else []), *([column] if column else [])}
+        most = _BATCH_MEDIA if column == "media" else _BATCH_ROWS
+        for batch in iter_batches(workspace.storage, shard, sorted(wanted), max_rows=most):
             sketches.write(batch.select(["doc_id"]))
             rows = np.arange(row, row + batch.num_rows, dtype=np.uint32)
             row += batch.num_rows
             if exact:
-                hashes = big_endian(normalised_hashes(batch.column("text")))
+                own = batch.column(hashed)
+                hashes = big_endian(normalised_hashes(own) if hashed == "text" else own)
                 ids = big_endian(batch.column("doc_id"))
                 exact_runs.add(hashes[:, 0], hashes[:, 1], ids[:, 0], ids[:, 1], rows)
             if scheme is not None:
-                found = sketch(batch.column("text"), scheme)
+                found = sketch_of(batch.column(column_of(scheme)), scheme)
                 shingled = found.num_shingles > 0
                 num_shingled += int(shingled.sum())
                 num_capped += int(found.is_capped.sum())
@@ -114,28 +116,28 @@ def _chosen(workspace: Workspace, lists: Sequence[Shard], base: int, shard: Shar
     return distinct(np.concatenate(found)).astype(np.int64) - base
 
 
-def _texts(
-    workspace: Workspace, shard: Shard, rows: np.ndarray
+def _values(
+    workspace: Workspace, shard: Shard, rows: np.ndarray, column: str
 ) -> Iterator[tuple[np.ndarray, Any]]:
-    """Yield (rows, their texts) of some rows of a shard."""
-    first = 0
-    for batch in iter_batches(workspace.storage, shard, ["text"], max_rows=_BATCH_ROWS):
+    """Yield (rows, their texts or media) of some rows of a shard."""
+    first, most = 0, _BATCH_MEDIA if column == "media" else _BATCH_ROWS
+    for batch in iter_batches(workspace.storage, shard, [column], max_rows=most):
         begin, end = np.searchsorted(rows, [first, first + batch.num_rows])
         if begin < end:
             here = rows[begin:end]
-            yield here, batch.column("text").take(pa.array(here - first))
+            yield here, batch.column(column).take(pa.array(here - first))
         first += batch.num_rows
 
 
 def sketch_crowded(
-    workspace: Workspace, shard: Shard, base: int, crowded: Sequence[Shard], scheme: MinHashScheme
+    workspace: Workspace, shard: Shard, base: int, crowded: Sequence[Shard], scheme: Scheme
 ) -> Parts:
     """Job: band the documents of crowded buckets again, with a finer scheme."""
     wanted = _chosen(workspace, crowded, base, shard)
     with workspace.writer("band_runs", BAND_RUNS, kind="arrow") as file:
         runs = _Runs(file)
-        for rows, texts in _texts(workspace, shard, wanted):
-            keys = sketch(texts, scheme).keys
+        for rows, values in _values(workspace, shard, wanted, column_of(scheme)):
+            keys = sketch_of(values, scheme).keys
             runs.add(keys.reshape(-1), np.repeat(rows.astype(np.uint32), scheme.bands))
         runs.flush()
         written = file.commit()
@@ -143,13 +145,13 @@ def sketch_crowded(
 
 
 def shingle_shard(
-    workspace: Workspace, shard: Shard, base: int, lists: Sequence[Shard], shingling: Shingling
+    workspace: Workspace, shard: Shard, base: int, lists: Sequence[Shard], compared: Compared
 ) -> Parts:
-    """Job: the shingle sets of the documents that stand in a candidate pair."""
+    """Job: the shingle sets of the documents in a candidate pair; of media their like."""
     wanted = _chosen(workspace, lists, base, shard)
     with workspace.writer("shingles", SHINGLES, kind="arrow") as writer:
-        for rows, texts in _texts(workspace, shard, wanted):
-            for begin, values, offsets in _pieces(texts, shingling):
+        for rows, column in _values(workspace, shard, wanted, column_of(compared)):
+            for begin, values, offsets in _pieces(column, compared):
                 sizes = np.diff(offsets)
                 columns = {
                     "key": pa.array(rows[begin : begin + sizes.size].astype(np.uint64)),
@@ -161,7 +163,7 @@ def shingle_shard(
     return Parts({"shingles": [written]})
 
 
-def _pieces(texts: Any, shingling: Shingling) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+def _pieces(texts: Any, compared: Compared) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """Yield (first text, shingle values, offsets), a bounded number of bytes of text at a time."""
     import pyarrow.compute as pc
 
@@ -171,6 +173,6 @@ def _pieces(texts: Any, shingling: Shingling) -> Iterator[tuple[int, np.ndarray,
     while begin < len(texts):
         done = int(total[begin - 1]) if begin else 0
         end = max(begin + 1, int(np.searchsorted(total, done + _SLICE_BYTES, side="right")))
-        values, offsets = shingle_sets(texts.slice(begin, end - begin), shingling)
+        values, offsets = sets_of(texts.slice(begin, end - begin), compared)
         yield begin, values, offsets
         begin = end

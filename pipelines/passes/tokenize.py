@@ -6,7 +6,8 @@ its documents, which of them are kept and the spans that are cut from them, so a
 encodes only the shards it touches, and a new mixture none.
 
 A shard is encoded by the fastest encoder there is, and a thousandth of its documents once more by
-`tokenizers`. If any of their ids differ, `tokenizers` encodes the shard.
+`tokenizers`. If any of their ids differ, `tokenizers` encodes the shard. Images and sounds are
+decoded instead (`decoding`), and of pairs the captions are encoded.
 """
 
 import time
@@ -24,6 +25,7 @@ from curate.corpus.identity import canonical_json, fingerprint
 from curate.corpus.manifest import Manifest, conserve
 from curate.corpus.shard import Shard, read_shard
 from curate.kernels.buffers import text_buffers
+from curate.media.decode import decoders
 from curate.mixture.keyed import keyed_hash
 from curate.tokens.encoding import (
     TOKENIZERS,
@@ -63,6 +65,7 @@ from pipelines.passes.cutting import (
     document_cuts,
     shard_cuts,
 )
+from pipelines.passes.decoding import decode_shard, decoded_by
 from pipelines.sections import TokenizerSpec
 
 __all__ = ["cut_batches", "document_cuts", "encode_shard", "fit_tokenizer", "run", "shard_cuts"]
@@ -79,23 +82,21 @@ def run(context: Context) -> Manifest:
     code = code_digest(__name__)
     documents, verdicts = cleaned.tables["documents"], judged.tables["verdicts"]
     cuts = all_cuts(context, code, documents)
-    tokenizer = _tokenizer(context, code, documents, verdicts, cuts)
+    media = context.recipe.media
+    speaks = media.get("kind") in (None, "pair")
+    tokenizer = _tokenizer(context, code, documents, verdicts, cuts) if speaks else None
     kept = judged.info["kept"]
-    jobs = [
-        PartJob(
-            part_key(code, {}, shard.sha256, digest, *_identity(tokenizer), *cuts_content(cut)),
-            encode_shard,
-            (shard, verdict, tokenizer, cut),
-        )
-        for shard, verdict, digest, cut in zip(documents, verdicts, kept, cuts, strict=True)
-    ]
+    works = zip(documents, verdicts, kept, cuts, strict=True)
+    jobs = [_job(code, media, tokenizer, *work) for work in works]
     before = context.executed
     parts = run_parts(context, "tokenize", "encode", jobs)
-    encoders = _encoders(parts)
+    encoders = _encoders(parts) if speaks else []
     if context.executed > before:
         _tell(context, encoders, add_counts(parts))
     tables = tables_of(parts, "tokens")
-    if "num_bytes" in tokenizer:  # a pin of an older version does not tell
+    if (
+        tokenizer is not None and "num_bytes" in tokenizer
+    ):  # a pin of an older version does not tell
         tables["token_bytes"] = (Shard.from_dict(tokenizer["num_bytes"]),)
     told = {}
     if cuts_asked(context):
@@ -106,7 +107,10 @@ def run(context: Context) -> Manifest:
     assert counts["documents"] == judged.counts["kept"], "every kept document is tokenized"
     manifest = Manifest(
         name="tokenize",
-        settings={"tokenizer": context.recipe.tokenize.tokenizer.model_dump(mode="json")},
+        settings={
+            "tokenizer": context.recipe.tokenize.tokenizer.model_dump(mode="json"),
+            **({"media": media} if media else {}),
+        },
         code=code,
         parents={name: context.manifests[name].fingerprint for name in _parents(cuts, told)},
         tables=tables,
@@ -115,10 +119,32 @@ def run(context: Context) -> Manifest:
             "tokenizer": tokenizer,
             "sources": [source.name for source in context.recipe.sources],
             "encoders": encoders,
+            **({"media": media} if media else {}),
             **told,
         },
     )
     return finish(context, manifest, began)
+
+
+def _job(
+    code: str,
+    media: Mapping[str, Any],
+    tokenizer: Mapping[str, Any] | None,
+    shard: Shard,
+    verdict: Shard,
+    digest: str,
+    cut: Shard | None,
+) -> PartJob:
+    """Return the job on a shard of documents: to encode its texts, or to decode its media."""
+    if not media:
+        assert tokenizer is not None, "texts are encoded"
+        content = [shard.sha256, digest, *_identity(tokenizer), *cuts_content(cut)]
+        return PartJob(part_key(code, {}, *content), encode_shard, (shard, verdict, tokenizer, cut))
+    wanted = decoded_by(media)
+    settings = {**wanted, "decoders": decoders(wanted["of"]["kind"])}
+    identity = [] if tokenizer is None else _identity(tokenizer)
+    key = part_key(code, settings, shard.sha256, digest, *identity)
+    return PartJob(key, decode_shard, (shard, verdict, wanted, tokenizer))
 
 
 def _encoders(parts: Sequence[Parts]) -> list[dict[str, Any]]:

@@ -47,7 +47,7 @@ def lineage(corpus: Corpus) -> dict[str, Any]:
                 "counts": dict(sorted(manifest.counts.items())),
             }
         )
-    tokenizer = corpus.manifest("tokenize").info["tokenizer"]
+    tokenizer = corpus.tokenizer
     return {
         "format": FORMAT_VERSION,
         "recipe": clip(text, _MAX_RECIPE_BYTES),

@@ -49,6 +49,10 @@ def near_duplicates(manifest: Manifest) -> dict[str, Any] | None:
     bands, rows = (scheme.get(name, asked.get(name)) for name in ("bands", "rows"))
     width, unit = shingling.get("width"), shingling.get("unit")
     shingle = f"{width} {unit}" if width and unit else str(asked.get("shingle", "shingles"))
+    if asked.get("similarity") == "perceptual":
+        shingle, bands, rows = f"{asked['distance']} of 64 bits", None, None
+    elif "landmarks" in scheme:
+        shingle = "landmarks"
     found: dict[str, Any] = {
         "shingle": shingle,
         "threshold": asked.get("threshold"),
@@ -77,7 +81,11 @@ def _words(
     """Return the scheme as pairs of a name and a few words."""
     numbers = "; every number counts as 0" if shingling.get("numbers") == "zero" else ""
     cap = shingling.get("max_document_bytes") or asked.get("max_document_bytes")
+    if found["similarity"] == "perceptual":
+        return _words_of_images(asked, scheme)
     rows = [["Compared by", f"shingles of {found['shingle']}{numbers}"]]
+    if "landmarks" in scheme:
+        rows, cap = [["Compared by", "landmarks: pairs of spectral peaks (Wang 2003)"]], None
     if asked.get("like"):
         rows.append(["Like", f"{asked['like']}: its normaliser, shingles, hash and bands"])
     hashed = [shingling.get("normaliser"), shingling.get("hash", scheme.get("hash"))]
@@ -96,17 +104,28 @@ def _words(
                 f"{found['bands'] * found['rows']} permutations" + (f" ({kind})" if kind else ""),
             ]
         )
+    sets = "landmark" if "landmarks" in scheme else "shingle"
     if found["threshold"] is not None:
         rows.append(
             [
                 "Verified by",
-                f"exact {_similarity(found)} of the shingle sets, at least "
+                f"exact {_similarity(found)} of the {sets} sets, at least "
                 f"{number(found['threshold'])}",
             ]
         )
     if cap:
         rows.append(["Long documents", f"looked for by their first {size(int(cap))}"])
     return rows
+
+
+def _words_of_images(asked: Mapping[str, Any], scheme: Mapping[str, Any]) -> list[list[str]]:
+    distance, alike = asked["distance"], scheme.get("likeness")
+    look = f"; thumbnails alike by {number(alike)} in their worst part" if alike else ""
+    return [
+        ["Compared by", "perceptual hashes of 64 bits (DCT; Zauner 2010)"],
+        ["Candidates", f"every pair that differs in at most {distance} bits, by equal blocks"],
+        ["Verified by", f"at most {distance} bits{look}"],
+    ]
 
 
 def _similarity(found: Mapping[str, Any]) -> str:

@@ -64,8 +64,8 @@ def write_report(corpus: "Corpus", out_path: str | Path) -> Path:
 def summary(corpus: "Corpus") -> dict[str, Any]:
     """Return the few numbers to print after a run; reads no text and no signal.
 
-    Keys: corpus, fingerprint, documents, tokens, reasons, sources, mixture, duplicates,
-    near_duplicates, alerts.
+    Keys: corpus, unit (what `tokens` counts), fingerprint, documents, tokens, reasons, sources,
+    mixture, duplicates, near_duplicates, alerts.
     """
     from pipelines.report.alerts import alerts
     from pipelines.report.facts import load_facts
@@ -83,6 +83,7 @@ def summary(corpus: "Corpus") -> dict[str, Any]:
     top = parts["corpus"]
     return {
         "corpus": top["id"],
+        "unit": top["unit"],
         "fingerprint": top["fingerprint"],
         "documents": {
             name: top[name] for name in ("collected", "quarantined", "kept", "dropped", "drawn")
@@ -161,4 +162,4 @@ def render(data: dict[str, Any]) -> str:
         "script": Markup(script),
         "script_sha256": digest,
     }
-    return render_page("report.html.j2", {**data, **made})
+    return render_page("report.html.j2", {**data, **made}, unit=data["corpus"]["unit"])

@@ -228,8 +228,7 @@ def _lineage(run: FoundRun, step_tokens: int) -> list[list[str]]:
     rows = [
         ("Corpus", f"{run.corpus}, {content['corpus']['fingerprint']}"),
         ("Recipe", content["corpus"].get("recipe")),
-        ("Tokenizer", content["tokenizer"]["sha256"]),
-        ("Vocabulary", f"{content['tokenizer']['vocab_size']:,} ids"),
+        *_tokenizer(content.get("tokenizer")),
         *(
             (f"Plan {name}", ", ".join(str(entry["sha256"])[:16] for entry in entries))
             for name, entries in content["plans"].items()
@@ -247,6 +246,13 @@ def _lineage(run: FoundRun, step_tokens: int) -> list[list[str]]:
         ),
     ]
     return [[name, value] for name, value in rows if value]
+
+
+def _tokenizer(entry: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """Return what is told of a run's tokenizer; images and sounds have none."""
+    if not entry:
+        return []
+    return [("Tokenizer", entry["sha256"]), ("Vocabulary", f"{entry['vocab_size']:,} ids")]
 
 
 def _read(path: Path) -> dict[str, Any]:

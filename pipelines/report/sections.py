@@ -12,6 +12,7 @@ import polars as pl
 from pipelines.packing import num_rows
 from pipelines.report.facts import KINDS, Facts, kind_of
 from pipelines.report.mixture import effective_number, mixture
+from pipelines.tokenizing import budget_unit
 
 __all__ = ["effective_number", "funnel", "head", "mixture", "reasons", "sources"]
 
@@ -41,12 +42,13 @@ def head(facts: Facts) -> dict[str, Any]:
         "bytes": int(documents["num_bytes"].sum()),
         "kept_bytes": int(kept["num_bytes"].sum()),
         "tokens": int(kept["tokens"].sum()),
+        "unit": budget_unit(corpus.manifest("tokenize").info.get("media") or {}),
         "train": train.height,
         "train_tokens": int(train["tokens"].sum()),
         "dropped_tokens_estimate": facts.estimate(dropped.values()),
         "drawn": int(mixed["drawn_documents"]),
         "drawn_tokens": int(mixed["drawn_tokens"]),
-        "vocabulary": corpus.manifest("tokenize").info["tokenizer"]["vocab_size"],
+        "vocabulary": corpus.tokenizer.get("vocab_size", 0),
         "row_tokens": corpus.manifest("pack").settings["row_tokens"],
         "rows": num_rows(corpus.manifest("pack")),
     }

@@ -40,6 +40,14 @@ def thresholds_of(sql: str, signal: str) -> list[float]:
     return sorted({float(value) for value in found})
 
 
+def _of_texts(facts: Facts) -> set[str]:
+    """Return the signals of texts in a corpus that has none: they are there for `num_bytes`."""
+    from curate.signals.document import SIGNALS
+
+    media = facts.corpus.manifest("tokenize").info.get("media") or {}
+    return set(SIGNALS) if media.get("kind") in ("image", "audio") else set()
+
+
 def signals(facts: Facts) -> list[dict[str, Any]]:
     """Return one entry per signal, in the table's order."""
     from curate.signals.registry import available_signals
@@ -56,9 +64,10 @@ def signals(facts: Facts) -> list[dict[str, Any]]:
     known = available_signals(facts.corpus.recipe.get("measure"))
     rules = facts.corpus.manifest("judge").settings["rules"]["rules"]
     dropped = dict(facts.reasons.group_by("reason").agg(pl.len()).iter_rows())
+    silent = _of_texts(facts)
     entries = []
     for name in schema:
-        if name in ("doc_id", "text_hash"):
+        if name in ("doc_id", "text_hash") or name in silent:
             continue
         column = pa.concat_tables([read_shard(storage, shard, [name]) for shard in shards])[name]
         values = pl.Series(pl.from_arrow(column))

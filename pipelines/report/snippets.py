@@ -11,9 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.corpus.shard import iter_chosen
+from curate.corpus.shard import is_media, iter_chosen
 from pipelines.corpus import Corpus
 from pipelines.report.text import clip, visible
+from pipelines.report.thumbnails import shown
 
 __all__ = ["MAX_DOCUMENTS", "MAX_TEXT_BYTES", "Snippets"]
 
@@ -59,15 +60,20 @@ class Snippets:
 
         gone = self._corpus.forgotten()
         for shard in self._corpus.shards("documents"):
-            for table in iter_chosen(storage, shard, _COLUMNS, among):
+            columns = [*_COLUMNS, "media"] if is_media(storage, shard) else _COLUMNS
+            for table in iter_chosen(storage, shard, columns, among):
                 for row in table.to_pylist():  # at most 200 in all
-                    self._answer(row | ({"text": ""} if row["doc_id"] in gone else {}))
+                    hidden = {"text": "", "media": b""} if row["doc_id"] in gone else {}
+                    self._answer(row | hidden)
 
     def _answer(self, row: dict[str, Any]) -> None:
         data: bytes | None = None
+        media = shown(row["media"]) if row.get("media") else None
         for slot, start, length, limit in self._wanted[row["doc_id"]]:
             slot["path"] = visible(f"{row['path'][-300:]}:{row['position']}")
             slot["license"] = visible(row["license"][:100]) if row["license"] else None
+            if media is not None:
+                slot["media"] = media
             if not length:
                 slot["text"] = clip(row["text"][: 2 * limit], limit)
                 continue

@@ -45,6 +45,7 @@ def _model(name, **sizes):
             "width": 48,
             "heads": 4,
             "row_tokens": 24,
+            "specials": {"bos": 0, "eos": 1, "pad": 2, "mask": 3},
             **SPECS.get(name, {}),
             **sizes,
         }
@@ -249,7 +250,7 @@ def test_old_configs_with_rope_theta_and_without_a_head_width_are_read():
         del config[gone]
     spec = spec_of_config(config, Path("config.json"))
     assert (spec.rope_base, spec.head_width, spec.kv_heads) == (7e4, 12, 4)
-    assert spec == replace(_model("llama").spec, rope_base=7e4, kv_heads=4)
+    assert spec == replace(_model("llama").spec, rope_base=7e4, kv_heads=4, specials={})
 
 
 def test_pickles_broken_files_and_indices_that_lead_elsewhere_are_refused(tmp_path):

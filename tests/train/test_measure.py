@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from train.baselines import KneserNey
 from train.evaluate import HeldOut, ratio_difference, summary
 from train.model import Model, ModelSpec
-from train.objectives import Rows, find, names
+from train.objectives import Rows
 from train.objectives.next_token import LOGIT_CAP, capped_cross_entropy
 
 SPEC = ModelSpec(objective="next_token", vocab_size=70, depth=2, width=32, heads=2, row_tokens=16)
@@ -175,11 +175,3 @@ def test_a_later_token_never_changes_an_earlier_prediction():
         a, b = model.backbone(tokens), model.backbone(changed)
     assert torch.equal(a[:, :9], b[:, :9])
     assert not torch.allclose(a[:, 9:], b[:, 9:])
-
-
-def test_every_objective_keeps_the_contract():
-    assert names() == ["next_token"]
-    for name in names():
-        kind = find(name)
-        assert "tokens" in kind.needs.names
-        assert kind.batch_coupled in (True, False)

@@ -1,6 +1,7 @@
 """Several processes share a run: the same rows, losses within rounding, any number when resumed."""
 
 import contextlib
+import importlib.util
 import json
 import os
 import socket
@@ -8,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -54,6 +56,17 @@ for turn, place in enumerate(sys.argv[1:]):
     with open(f"{path}.{turn}.{rank}.json", "w") as stream:
         json.dump({"seen": seen, "result": result}, stream)
 """
+
+
+def _runs():
+    path = ROOT / "tests" / "bench" / "objectives" / "runs.py"
+    spec = importlib.util.spec_from_file_location("ranked_runs", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+runs = _runs()
 
 
 def _quiet(*_):
@@ -103,10 +116,21 @@ def test_one_rank_then_two_then_one_give_the_same_rows_and_losses(make_run, tmp_
     alone = make_run("alone", **SETTINGS)
     elastic = make_run("elastic", **SETTINGS)
     pieces = make_run("pieces", parallel="fsdp", micro_rows=1, **SETTINGS)
+    contrast = {"objective": "moco", "batch_rows": 8, "steps": 4, "depth": 1, "width": 32}
+    contrast |= {"heads": 2, "attention": "dense", "log_every": 1}
+    pixels = np.random.default_rng(0).integers(0, 255, (20, 1, 8, 8)).astype(np.uint8)
+    coupled = [
+        runs.image_run(tmp_path / f"coupled{i}", pixels, **contrast, **more)
+        for i, more in enumerate(({}, {"micro_rows": 3}, {"micro_rows": 2, "parallel": "fsdp"}))
+    ]
     train.run(alone, _quiet)
+    train.run(coupled[0], _quiet)
     _stopped(elastic, 4)  # behind the checkpoint of step 3
-    turns = _on_two_ranks(tmp_path, (elastic, 4), (pieces, 4), (pieces, 9))
-    (copies, _), (first, _), (rest, results) = turns
+    places = (elastic, 4), (pieces, 4), (coupled[1], 3), (coupled[2], 3), (pieces, 9)
+    (copies, _), (first, _), _, _, (rest, results) = _on_two_ranks(tmp_path, *places)
+    whole = _losses(coupled[0])
+    for path in coupled[1:]:  # rows that are one another's examples, wherever they are
+        assert _losses(path) == pytest.approx({i: whole[i] for i in (1, 2, 3)}, rel=2e-5)
     expected = [b.keys.tolist() for b, _ in zip(open_rows(alone).batches(), range(9), strict=False)]
     for seen, steps in ((copies, range(3, 7)), (first, range(4)), (rest, range(3, 9))):
         for rank in range(2):

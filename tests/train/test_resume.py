@@ -191,13 +191,6 @@ def test_garbage_is_not_searched_for_inside_steps_and_is_again_behind_them(make_
     assert gc.get_freeze_count() == 0
 
 
-def test_what_one_step_needs_of_another_cannot_be_split(make_run, monkeypatch):
-    monkeypatch.setattr(NextToken, "batch_coupled", True)
-    with pytest.raises(InputError, match="leave out train.micro_rows"):
-        train.run(make_run(micro_rows=1))
-    assert train.run(make_run("whole", steps=1), _quiet)["steps"] == 1
-
-
 def test_a_mixture_that_is_appended_to_a_run_changes_only_what_follows(make_run):
     settings = {"batch_rows": 4, "steps": 6, "log_every": 1, "checkpoint_every": 2}
     planned = make_run("planned", **settings, edit=lambda content: _append(content, 16))

@@ -15,7 +15,14 @@ def names() -> list[str]:
 
 
 def find(name: str) -> type[Objective]:
-    """Return the objective's class, or raise `InputError` with the names that exist."""
+    """Return the objective's class, or raise `InputError` with the names that exist.
+
+    The class of a mix, such as `masked_token + 20 * sentence_order`, is made of its parts'.
+    """
+    if "+" in name or "*" in name:
+        from train.mixing import mixed
+
+        return mixed(name)
     if name not in names():
         hint = did_you_mean(name, names())
         raise InputError(f"no objective {name!r}; objectives are: {', '.join(names())}.{hint}")

@@ -103,11 +103,15 @@ class Loss:
     counted: Tensor | None = None
     metrics: Mapping[str, Tensor] = field(default_factory=dict)
 
+    def told(self, counted: Tensor) -> Tensor:
+        """Return the targets of each unit, of its shape; `counted` [B, T] where nothing says."""
+        return counted[:, : self.units.size(1)] if self.counted is None else self.counted
+
     def per_source(self, sources: Tensor, num_sources: int, counted: Tensor) -> Tensor:
         """Return [2, num_sources] float64: nats and targets of each source; stays on the device."""
         sums = torch.zeros(2, num_sources, dtype=torch.float64, device=self.units.device)
         index = sources[:, : self.units.size(1)].flatten()
-        counted = counted if self.counted is None else self.counted
+        counted = self.told(counted)
         sums[0].scatter_add_(0, index, self.units.flatten().double())
         sums[1].scatter_add_(0, index, counted.flatten().double())
         return sums
@@ -166,6 +170,10 @@ class Objective(nn.Module):
         """Return the loss of a whole step from its [N, views, D]; `units` and `counted` [N, 1]."""
         raise NotImplementedError
 
+    def beside(self, backbone: nn.Module, batch: Batch) -> Loss | None:
+        """Return a loss that is not batch-coupled, beside the one that is; by default none."""
+        return None
+
     def encode(self, backbone: Any, rows: Rows, blocks: int | None = None) -> Tensor:
         """Return [B, D] float32: what a probe sees of each row, nothing hidden or changed.
 
@@ -174,9 +182,9 @@ class Objective(nn.Module):
         if rows.pixels is not None:
             return backbone(backbone.stem(rows.pixels), blocks=blocks).float().mean(1)
         if rows.samples is not None:
-            hidden = backbone(backbone.stem(rows.samples), blocks=blocks).float()
-            frames = -(-(rows.lengths if rows.lengths is not None else 0) // backbone.stem.hop)
-            inside = torch.arange(hidden.size(1), device=hidden.device) < frames[:, None]
+            inside = backbone.stem.inside(rows.samples, rows.lengths)
+            frames = backbone.stem(rows.samples, rows.lengths)
+            hidden = backbone(frames, inside.long(), blocks=blocks).float()
         else:
             hidden = backbone(rows.tokens, rows.pieces, rows.cu_seqlens, blocks=blocks).float()
             inside = rows.documents >= 0

@@ -1,0 +1,1 @@
+"""Images and sound: opened, measured, compared."""

@@ -1,0 +1,39 @@
+"""A line of `metrics.jsonl`, in words and in JSON's numbers.
+
+>>> text({"mean_loss": 2.5, "bits_per_byte": None, "mfu": None, "eta_s": 61,
+...       "tokens_per_s": 1000.0, "metrics": {"accuracy": 0.25}}, "patches")
+'loss 2.500 nats, accuracy 0.250, 1,000 patches/s, 1:01 to go'
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["number", "text"]
+
+
+def text(line: Mapping[str, Any], word: str) -> str:
+    """Say a summary, or a glance at held-out rows, in one line; `word`: what is counted."""
+    unit = line.get("unit", "nats")
+    if "held_out_nats" in line:
+        if line["held_out_nats"] is None:
+            return "held-out glance: the loss is not finite"
+        bits = line["held_out_bits_per_byte"]
+        shown = "" if bits is None else f", about {bits:.3f} bits/byte"
+        return f"held-out glance {line['held_out_nats']:.3f} {unit}{shown}"
+    if line["mean_loss"] is None:
+        return "no update was finite"
+    bits, mfu = line["bits_per_byte"], line["mfu"]
+    said = f"loss {line['mean_loss']:.3f} {unit}"
+    said += "" if bits is None else f", {bits:.3f} bits/byte"
+    for name, value in line.get("metrics", {}).items():
+        said += "" if value is None else f", {name.replace('_', ' ')} {value:.3f}"
+    said += f", {line['tokens_per_s']:,.0f} {word}/s"
+    said += "" if mfu is None else f", {mfu:.1%} MFU"
+    minutes, seconds = divmod(round(line["eta_s"]), 60)
+    return f"{said}, {minutes}:{seconds:02d} to go"
+
+
+def number(value: float) -> float | None:
+    """Return a number as JSON has it: what is not finite is null."""
+    return float(value) if math.isfinite(value) else None
