@@ -253,7 +253,9 @@ app.command(
     epilog="Example: preceptor train config.yaml --corpus demo  (`depth: 4` is a whole config)"
 )
 def train(
-    config: Annotated[Path, typer.Argument(help="The training config.", metavar="CONFIG.yaml")],
+    config: Annotated[
+        Path, typer.Argument(help="A file, or a shipped config's name.", metavar="CONFIG")
+    ],
     corpus: CorpusOption,
     runs: Annotated[
         Path | None,

@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from curate.corpus.errors import InputError
+import train.config
+from curate.corpus.errors import InputError, did_you_mean
 from curate.corpus.identity import canonical_json, fingerprint
 from curate.corpus.manifest import Manifest
 from pipelines.buried import refuse_buried
@@ -35,13 +36,14 @@ _SCIENTIFIC = re.compile(r"[+-]?\d+[eE][+-]?\d{1,3}")
 
 
 def load_config(path: str | Path | None) -> dict[str, Any]:
-    """Read and check a training config; None gives the defaults.
+    """Read and check a training config, a file or a name in `train/configs`; None: the defaults.
 
     Raises:
         InputError: unreadable, or a setting the trainer does not have.
     """
     if path is None:
         return {}
+    path = _shipped(Path(path))
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -63,6 +65,21 @@ def load_config(path: str | Path | None) -> dict[str, Any]:
     if data.get("init_from") is not None:
         data["init_from"] = str(Path(path).absolute().parent / Path(data["init_from"]).expanduser())
     return data
+
+
+def _shipped(path: Path) -> Path:
+    """Return the config of `train/configs` that a plain name stands for, where no file has it."""
+    if path.exists() or path.suffix or path.name != str(path):
+        return path
+    folder = Path(train.config.__file__).parent / "configs"
+    names = sorted(file.stem for file in folder.glob("*.yaml"))
+    if path.name not in names:
+        told = ", ".join(name for name in names if not name.endswith("-gpu"))
+        raise InputError(
+            f"there is no training config {path}, neither a file nor a shipped one."
+            f"{did_you_mean(path.name, names) or f' Shipped are: {told}'}"
+        )
+    return folder / f"{path}.yaml"
 
 
 def prepare_run(

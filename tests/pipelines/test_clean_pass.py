@@ -134,8 +134,8 @@ def test_batches_before_the_first_change_are_written_too(
     wanted = corpus.table("documents").collect().sort("doc_id")
     real = pipelines.passes.clean.iter_batches
 
-    def small(storage: Any, shard: Any) -> Iterator[Any]:
-        return itertools.chain(*(_one_by_one(batch) for batch in real(storage, shard)))
+    def small(storage: Any, shard: Any, columns: Any = None) -> Iterator[Any]:
+        return itertools.chain(*(_one_by_one(batch) for batch in real(storage, shard, columns)))
 
     with lab.patched(pipelines.passes.clean, "iter_batches", small):
         outcome, _ = lab.run(recipe(base, lab), base / "other", engine=SerialEngine())

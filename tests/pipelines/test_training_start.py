@@ -203,6 +203,18 @@ def test_a_folder_is_named_from_where_the_config_stands(tmp_path: Path) -> None:
     assert load_config(path)["init_from"] == "/else/where"
 
 
+def test_every_shipped_config_is_found_by_its_name_and_reads() -> None:
+    folder = Path(training.__file__).parents[1] / "train" / "configs"
+    files = sorted(folder.glob("*.yaml"))
+    assert files
+    for file in files:
+        assert load_config(file.stem) == load_config(file)
+    with pytest.raises(InputError, match="Did you mean 'simclr'"):
+        load_config("simcrl")
+    with pytest.raises(InputError, match="Shipped are: clip, "):
+        load_config("zzz")
+
+
 def _trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
     file = tmp_path / "main.py"
     file.write_text(script)
