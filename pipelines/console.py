@@ -168,7 +168,7 @@ def show_outcome(outcome: Any, store: str) -> None:
 
     facts = summary(Corpus(Store(store), outcome.version))
     show_summary(facts)
-    say(f"packed: {rows_told(manifests['pack'])}")
+    say(f"packed: {rows_told(manifests['pack'], facts['unit'])}")
     _warn_of_crowds(manifests)
     if outcome.checks:
         from pipelines.checks.command import show_results

@@ -19,6 +19,7 @@ from curate.corpus.shard import Shard, read_shard
 from curate.tokens.shards import token_lengths
 from pipelines.frames import scan
 from pipelines.store import Store, Version
+from pipelines.tokenizing import budget_unit
 from pipelines.worddiff import word_diff
 
 __all__ = ["FEEDBACK", "MAX_COMPARED", "TABLES", "Corpus", "open_corpus"]
@@ -81,6 +82,11 @@ class Corpus:
     def tokenizer(self) -> Mapping[str, Any]:
         """What the pass `tokenize` says of its tokenizer; {} for images and sounds."""
         return self.manifest("tokenize").info["tokenizer"] or {}
+
+    @property
+    def unit(self) -> str:
+        """What its documents are counted in: tokens, patches, frames or pairs."""
+        return budget_unit(self.manifest("tokenize").info.get("media") or {})
 
     def shards(self, table: str) -> tuple[Shard, ...]:
         """Return the shards of a table, in order."""

@@ -16,8 +16,8 @@ def export(
         str,
         typer.Option(
             "--format",
-            help="parquet (with a dataset card and Croissant metadata), megatron, olmo, datatrove "
-            "or mds.",
+            help="parquet (with a dataset card and Croissant metadata), webdataset (of images, "
+            "sounds and pairs), megatron, olmo, datatrove or mds.",
             metavar="FORMAT",
         ),
     ],

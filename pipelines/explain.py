@@ -15,7 +15,7 @@ from pipelines.corpus import MAX_COMPARED, Corpus, open_corpus, why
 from pipelines.testitems import item_texts
 from pipelines.worddiff import MARKS
 
-__all__ = ["explain"]
+__all__ = ["explain", "similarity_told"]
 
 _EXCERPT = 400
 _INDENT = 14
@@ -48,7 +48,7 @@ def explain(name: str, doc_id: str, *, store: str, as_json: bool = False) -> Non
     _verdict(corpus, life)
     _evidence(corpus, life)
     _cut_lines(life["cut_lines"])
-    _use(life, verdict)
+    _use(corpus, life, verdict)
     _training(life["training"])
 
 
@@ -79,11 +79,13 @@ def _contents(life: dict[str, Any]) -> None:
         _fact("caption", _excerpt(document["text"]))
 
 
-def _similarity(corpus: Corpus, edge: dict[str, Any]) -> str:
+def similarity_told(corpus: Corpus, edge: dict[str, Any]) -> str:
     """Say how alike two documents are, as they were compared."""
     near = corpus.manifest("deduplicate").settings["near"] or {}
     if edge["kind"] == "near" and near.get("similarity") == "perceptual":
         return f"near, {round(64 * (1 - edge['jaccard']))} of 64 bits of their looks differ"
+    if edge["kind"] == "exact" and corpus.unit != "tokens":
+        return "exact, the same file"
     return f"{edge['kind']}, Jaccard {edge['jaccard']:.3f}"
 
 
@@ -127,7 +129,7 @@ def _verdict(corpus: Corpus, life: dict[str, Any]) -> None:
         other = kept["other"]
         told = other["beginning"] if other else ""
         begins = f": {plain(' '.join(told.split()), 100)}" if told else ""
-        jaccard = "" if kept["jaccard"] is None else f"{_similarity(corpus, kept)}: "
+        jaccard = "" if kept["jaccard"] is None else f"{similarity_told(corpus, kept)}: "
         _fact("", f"{jaccard}{kept['other_id']} speaks for it{_place(corpus, other)}{begins}")
         _difference(kept, _MOST_HUNKS)
     table = new_table(
@@ -190,7 +192,7 @@ def _evidence(corpus: Corpus, life: dict[str, Any]) -> None:
             other = edge["other_id"]
             _fact(
                 "",
-                f"{_similarity(corpus, edge)}: {other}" + _place(corpus, edge["other"]),
+                f"{similarity_told(corpus, edge)}: {other}" + _place(corpus, edge["other"]),
             )
             if other != kept.get("other_id"):
                 _difference(edge, _FEW_HUNKS if place or kept else _MOST_HUNKS)
@@ -292,11 +294,12 @@ def _show_hunk(pieces: list[list[str]]) -> None:
         console.print(Text(" " * _INDENT).append_text(line), soft_wrap=True)
 
 
-def _use(life: dict[str, Any], verdict: dict[str, Any]) -> None:
+def _use(corpus: Corpus, life: dict[str, Any], verdict: dict[str, Any]) -> None:
     if life["tokens"]:
         tokens = life["tokens"]
         masked = "" if verdict["kept"] else ", masked in place"
-        _fact("tokens", f"{tokens['tokens']:,}{masked}, row {tokens['row']} of {tokens['shard']}")
+        where = f"row {tokens['row']} of {tokens['shard']}"
+        _fact(corpus.unit, f"{tokens['tokens']:,}{masked}, {where}")
     for draw in life["draws"]:
         copies = draw["copies"]
         phase = "" if draw["name"] == "train" else f", phase {draw['name']}"

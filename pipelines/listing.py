@@ -10,10 +10,12 @@ from typing import Any
 from rich.markup import escape
 
 from curate.corpus.errors import one_of
+from curate.corpus.manifest import Manifest
 from pipelines.console import new_table, plain, say
 from pipelines.console import show as show_table
 from pipelines.packing import num_rows
 from pipelines.store import Store
+from pipelines.tokenizing import budget_unit
 
 __all__ = ["show"]
 
@@ -33,6 +35,13 @@ def show(what: str, store: str) -> None:
 
         raise InputError(one_of("list", what, kinds))
     kinds[what](store)
+
+
+def _sized(tokenized: Manifest) -> str:
+    """Return the tokens of a version; of media their number and what they are."""
+    unit = budget_unit(tokenized.info.get("media") or {})
+    number = f"{tokenized.counts.get('tokens', 0):,}"
+    return number if unit == "tokens" else f"{number} {unit}"
 
 
 def _corpora(store: str) -> None:
@@ -65,7 +74,7 @@ def _corpora(store: str) -> None:
                 f"{escape(name)}@{record['version']}",
                 f"{manifests['judge'].counts['documents']:,}",
                 f"{manifests['judge'].counts['kept']:,}",
-                f"{manifests['tokenize'].counts.get('tokens', 0):,}",
+                _sized(manifests["tokenize"]),
                 f"{num_rows(manifests['pack']):,}",
                 "current"
                 if current is not None and record["version"] == current.number

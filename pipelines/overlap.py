@@ -50,6 +50,13 @@ def overlap(
     if not 0 < threshold <= 1:
         raise InputError(f"--threshold is above 0 and at most 1, got {threshold:g}")
     corpora = [open_corpus(name, store=store) for name in (a, b)]
+    for corpus in corpora:
+        schema = corpus.recipe.get("schema", "text")
+        if schema in ("image", "audio"):
+            raise InputError(
+                f"overlap counts words that two corpora share, and {corpus.version} has the schema "
+                f"{schema}; `deduplicate: {{against: NAME}}` finds the files of one in another"
+            )
     num_bytes = sum(_num_bytes(corpus, kept) for corpus in corpora)
     with tempfile.TemporaryDirectory(prefix="preceptor-overlap-") as folder:
         sides = []

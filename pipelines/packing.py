@@ -20,8 +20,8 @@ def num_rows(packed: Manifest) -> int:
     return sum(int(phase["rows"]) for phase in phases_of(packed))
 
 
-def rows_told(packed: Manifest) -> str:
-    """Return one line about the training rows of all phases.
+def rows_told(packed: Manifest, unit: str = "tokens") -> str:
+    """Return one line about the training rows of all phases, which count in `unit`.
 
     >>> rows_told(Manifest(
     ...     name="pack", settings={"row_tokens": 1024, "layout": "packed"}, code="", parents={},
@@ -41,10 +41,12 @@ def rows_told(packed: Manifest) -> str:
     share = 100 * total["waste"] / (number * size)
     padding = f"{share:.2f} %" if share >= 0.005 or not total["waste"] else "less than 0.01 %"
     rows = "row" if number == 1 else "rows"
-    text = f"{number:,} {rows} of {size:,} tokens, {padding} of them padding"
+    if unit == "pairs":
+        return f"{number:,} {rows} of a pair each"
+    text = f"{number:,} {rows} of {size:,} {unit}, {padding} of them padding"
     if layout == "packed":
         return f"{text}; no document that fits into a row is cut"
     if layout == "document":
-        return f"{text}; one document each, {total['left_out']:,} tokens beyond a row are left out"
+        return f"{text}; one document each, {total['left_out']:,} {unit} beyond a row are left out"
     cut = f"{total['continued']:,} times a document goes on in the next row"
     return f"{text}; {'one document each, ' if layout == 'padded' else ''}{cut}"

@@ -103,7 +103,7 @@ def show_table(
 def show_frame(found: pl.LazyFrame, rows: int) -> None:
     """Print the first rows of a frame, as a table where it fits, else a value on each line."""
     total = found.select(pl.len()).collect().item()
-    frame = found.head(rows).collect()
+    frame = _sized(found.head(rows).collect())
     cells = [[_cell(value) for value in row] for row in frame.iter_rows()]
     if _width(frame.columns, cells) <= console.width:
         table = new_table(
@@ -125,6 +125,13 @@ def show_frame(found: pl.LazyFrame, rows: int) -> None:
         f"{min(rows, total):,} of {total:,} rows"
         + ("" if total <= rows else "; --rows N shows more, --out FILE writes all")
     )
+
+
+def _sized(frame: pl.DataFrame) -> pl.DataFrame:
+    """Tell the size of images and sounds instead of their bytes, which nobody can read."""
+    if not {"media", "media_bytes"} <= set(frame.columns):
+        return frame
+    return frame.with_columns(media=pl.format("{} bytes", pl.col("media_bytes")))
 
 
 def _width(columns: list[str], cells: list[list[str]]) -> int:
@@ -158,8 +165,14 @@ def check_out(out: Path) -> None:
 
 
 def write_frame(frame: pl.DataFrame, out: Path) -> None:
-    """Write a frame to .csv, .jsonl or .parquet."""
+    """Write a frame to .csv, .jsonl or .parquet; images and sounds only to .parquet."""
     check_out(out)
+    if "media_hash" in frame.columns and "media" in frame.columns:
+        if out.suffix == ".parquet":
+            frame = frame.with_columns(pl.col("media").str.decode("hex"))
+        else:
+            frame = frame.drop("media")
+            say("the column media is left out: only a .parquet holds bytes")
     if out.suffix == ".csv":
         frame = _flat(frame)
     out.parent.mkdir(parents=True, exist_ok=True)

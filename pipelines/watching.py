@@ -93,8 +93,13 @@ class _Line:
         text = progress_text(metrics)
         if "held_out_nats" in metrics:
             nats, bits = (metrics.get(f"held_out_{k}") for k in ("nats", "bits_per_byte"))
-            told = "loss is not finite" if nats is None else f"{nats:.3f} nats"
+            told = (
+                "loss is not finite"
+                if nats is None
+                else f"{nats:.3f} {metrics.get('unit', 'nats')}"
+            )
             told = told if bits is None else f"about {bits:.3f} bits/byte"
+            told += "".join(f", {text}" for text in _metric(metrics.get("held_out_metrics", {})))
             say(f"step {step:,}: held-out {told}")
         elif self._progress is not None:
             told = f"{step:,}/{steps:,}  {text}"
@@ -113,6 +118,9 @@ def progress_text(metrics: Mapping[str, Any]) -> str:
     'loss 3.817  1.680 bits/B  8.77K tok/s  42% MFU  1:05 left'
     >>> progress_text({"mean_loss": None, "eta_s": 3725, "skipped": 2})
     'no loss  2 skipped  1:02:05 left'
+    >>> progress_text({"mean_loss": 1.2, "metrics": {"accuracy": 0.4}, "units": "patches",
+    ...                "tokens_per_s": 5e4, "eta_s": 5})
+    'loss 1.200  accuracy 0.400  50.0K patches/s  0:05 left'
     """
     from pipelines.report.text import si
 
@@ -120,7 +128,8 @@ def progress_text(metrics: Mapping[str, Any]) -> str:
     mfu, left, skipped = (metrics.get(k) for k in ("mfu", "eta_s", "skipped"))
     parts = ["no loss" if loss is None else f"loss {loss:.3f}"]
     parts += [] if bits is None else [f"{bits:.3f} bits/B"]
-    parts += [] if speed is None else [f"{si(round(speed))} tok/s"]
+    parts += _metric(metrics.get("metrics") or {})
+    parts += [] if speed is None else [f"{si(round(speed))} {metrics.get('units', 'tok')}/s"]
     parts += [] if mfu is None else [f"{mfu:.0%} MFU"]
     parts += [f"{skipped} skipped"] if skipped else []
     if left is not None:
@@ -129,6 +138,15 @@ def progress_text(metrics: Mapping[str, Any]) -> str:
         clock = f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
         parts.append(f"{clock} left")
     return "  ".join(parts)
+
+
+def _metric(found: Mapping[str, float | None]) -> list[str]:
+    """Return the number that tells most, an accuracy if there is one: a line has room for one."""
+    told = {name: value for name, value in found.items() if value is not None}
+    if not told:
+        return []
+    name = min(told, key=lambda name: "accuracy" not in name)
+    return [f"{name.replace('_', ' ')} {told[name]:.3f}"]
 
 
 def show_result(result: dict[str, Any]) -> dict[str, Any]:

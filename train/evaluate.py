@@ -18,9 +18,8 @@ from torch import Tensor
 
 from train.baselines import KneserNey
 from train.data import Plan, Reader, Shards
+from train.glance import glance, spread
 from train.model import Model
-from train.parallel import Ranks
-from train.rows import IGNORE
 from train.runfile import Run
 
 __all__ = [
@@ -98,78 +97,6 @@ def sources_of(plan: Plan, ordinals: Array) -> Array:
     distinct, first = np.unique(plan.ordinals, return_index=True)
     found: Array = plan.sources[first[np.searchsorted(distinct, ordinals)]]
     return found
-
-
-def spread(num_rows: int, wanted: int, blocks: int = 16) -> Array:
-    """Choose `wanted` of `num_rows` rows as blocks of neighbours, so that documents stay whole.
-
-    >>> spread(10, 4, blocks=2).tolist()
-    [0, 1, 5, 6]
-    """
-    if wanted >= num_rows:
-        return np.arange(num_rows)
-    blocks = min(blocks, wanted)
-    starts = np.arange(blocks) * num_rows // blocks
-    sizes = np.diff(np.arange(blocks + 1) * wanted // blocks)
-    return np.concatenate([np.arange(a, a + n) for a, n in zip(starts, sizes, strict=True)])
-
-
-def rows_of_sources(plan: Plan, wanted: int) -> Array:
-    """Choose about `wanted` rows of a held-out plan, so that no source is lost among larger ones.
-
-    Half of them are shared by size, half equally; a row of such a plan is of one source.
-    """
-    if wanted >= plan.num_rows:
-        return np.arange(plan.num_rows)
-    codes = plan.sources[plan.first[:-1]]
-    names, counts = np.unique(codes, return_counts=True)
-    shares = np.ceil(wanted / 2 * (counts / counts.sum() + 1 / len(names)))
-    return np.concatenate(
-        [
-            np.flatnonzero(codes == name)[spread(int(count), int(share))]
-            for name, count, share in zip(names, counts, shares, strict=True)
-        ]
-    )
-
-
-@torch.no_grad()
-def glance(
-    model: Model,
-    reader: Reader,
-    plan: Plan,
-    device: torch.device,
-    num_rows: int,
-    *,
-    num_sources: int,
-    ranks: Ranks | None = None,
-) -> Tensor:
-    """Return held-out nats and targets of each source over some rows: cheap, for a curve.
-
-    Args:
-        model, reader, plan, device: what is scored, and where.
-        num_rows: about so many rows.
-        num_sources: of the run.
-        ranks: share the rows; every rank must ask. None: this process scores all of them.
-
-    Returns:
-        [2, num_sources] float64 on the CPU; the only wait for the device is at the end.
-    """
-    model.eval()
-    chosen = rows_of_sources(plan, num_rows)
-    rank, world = (0, 1) if ranks is None else (ranks.rank, ranks.world)
-    # All ranks call the model equally often, as FSDP needs: the last of them may repeat a row.
-    places = np.arange(rank, -(-len(chosen) // world) * world, world)
-    wanted, extra = chosen[np.minimum(places, len(chosen) - 1)], places >= len(chosen)
-    sums = torch.zeros(2, num_sources, dtype=torch.float64, device=device)
-    # The rows of a batch-coupled task are one another's examples: they stay together.
-    size = max(1, len(wanted)) if model.objective.batch_coupled else 16
-    for first in range(0, len(wanted), size):
-        rows = reader.rows(plan, wanted[first : first + size])
-        rows.targets[torch.from_numpy(extra[first : first + size])] = IGNORE
-        rows = rows.to(device)
-        sums += model(rows).per_source(rows.sources, num_sources, rows.targets >= 0)
-    model.train()
-    return (sums if ranks is None else ranks.sum_(sums)).cpu()
 
 
 @torch.no_grad()
@@ -360,7 +287,10 @@ def _compare(held_out: HeldOut, chosen: Array) -> dict[str, Any]:
 
 def _sentence(result: dict[str, Any]) -> str:
     if "model" not in result:
-        return "held-out: no whole document was scored"
+        return (
+            "held-out: no whole document was scored, so nothing is told of them; where documents "
+            "are longer than a row, raise train.eval_max_rows"
+        )
     text = (
         f"held-out: {result['model']['bits_per_byte']:.3f} bits/byte; Kneser-Ney bigram "
         f"{result['bigram']['bits_per_byte']:.3f}; difference {result['difference']:+.3f}"
@@ -392,6 +322,8 @@ def held_out_of(
     rows = run.config.eval_max_rows
     if run.config.objective != "next_token":
         size = run.batch_rows
+        if model.objective.batch_coupled and min(rows, plan.num_rows) < size:
+            chance = None  # it is that of choosing among a step's rows, and these are fewer
         scores = measure_rows(model, reader, plan, device, max_rows=rows, batch_rows=size)
         return summary_of_rows(scores, run.sources, unit=model.objective.unit, chance=chance)
     baselines = {

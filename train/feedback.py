@@ -15,7 +15,7 @@ tensor([[ 8.0000,  3.0000, -1.0000],
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ BYTE = 1 << 24
 MAX_ROWS = 1 << 20
 #: Rows of the stream that are looked at together where many are counted.
 CHUNK = 1 << 16
+_NAME = re.compile(r"feedback-(\d+)-(\d+)\.arrow")  # first and last step
 
 
 def weights(num_bytes: Ints) -> Tensor:
@@ -110,6 +111,15 @@ def bytes_per_target(plan: Plan, shards: Shards, num_sources: int) -> Ints:
         for weight in (shards.num_bytes[documents], shards.lengths[documents] - 1)
     ]
     return sums[0] / np.maximum(sums[1], 1)
+
+
+def _whole(path: Path) -> bool:
+    """Return whether a file of feedback has its end, which is written last, and can be read."""
+    try:
+        with pa.memory_map(str(path)) as source:
+            return set(SCHEMAS["feedback"].names) <= {*pa.ipc.open_file(source).schema.names}
+    except (OSError, pa.ArrowException):
+        return False
 
 
 class Feedback:
@@ -223,20 +233,41 @@ class Feedback:
         self.first, self.waiting = self.last + 1, []
         return path
 
-    def cut(self, step: int) -> None:
-        """Drop steps after `step` from the files: they will be made again."""
+    def cut(self, step: int, say: Callable[[str], None] = print) -> None:
+        """Drop steps after `step` from the files: they will be made again.
+
+        A file that is damaged is put aside, and that is said.
+        """
         for path in sorted(self.folder.glob("*")):
-            found = re.fullmatch(r"feedback-(\d+)-(\d+)\.arrow", path.name)
+            found = _NAME.fullmatch(path.name)
             if found is None:
                 if path.name.startswith("partial-"):
                     path.unlink()
                 continue
             first, last = map(int, found.groups())
+            if first <= step and not _whole(path):
+                aside = path.replace(path.with_name(f"{path.name}.damaged"))
+                say(f"{path} is damaged: what it told of documents is lost; it is now {aside.name}")
+                continue
             if first <= step < last:
                 table = map_table(path, ["step"])
                 self._write(table.filter(pc.less_equal(table["step"], step)), first, step)
             if last > step:
                 path.unlink()
+
+    def lost(self, steps: Sequence[int]) -> str | None:
+        """Return a line on steps, of those that were learnt from, whose files are gone, or None."""
+        due = np.array([step for step in steps if self.every and step % self.every == 0], np.int64)
+        for path in self.folder.glob("*"):
+            if found := _NAME.fullmatch(path.name):
+                first, last = map(int, found.groups())
+                due = due[(due < first) | (due > last)]
+        if not len(due):
+            return None
+        return (
+            f"feedback on documents is missing for {len(due):,} steps ({due[0]} to {due[-1]}): "
+            f"{self.folder} has no whole file of them; what was trained is not affected"
+        )
 
     def _write(self, table: pa.Table, first: int, last: int) -> Path:
         self.folder.mkdir(exist_ok=True)

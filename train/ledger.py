@@ -25,7 +25,7 @@ from curate.corpus.errors import InputError
 from train.alarms import Alarm, Alarms, Seen
 from train.curves import Curves
 from train.feedback import Feedback, bytes_per_target, document_sums, measured, weights
-from train.lines import number, text
+from train.lines import number, peak_flops, text
 from train.model import ModelSpec
 from train.objectives import Loss, Objective, Rows
 from train.parallel import Ranks
@@ -42,25 +42,6 @@ CURVES = (
 )
 Progress = Callable[[int, int, dict[str, Any]], None]
 LN2 = math.log(2)
-#: Dense bfloat16 operations a second (a multiply-add is two), by what a device's name holds; the
-#: first match counts (nanochat's table; NVIDIA's data sheets).
-PEAKS = (
-    (("h100", "nvl"), 835e12),
-    (("h100", "pcie"), 756e12),
-    (("h100",), 989e12),
-    (("h200",), 989e12),
-    (("a100",), 312e12),
-)
-
-
-def peak_flops(device_name: str) -> float | None:
-    """Return a device's dense bfloat16 peak in operations a second, None if it is not known.
-
-    >>> peak_flops("NVIDIA H100 80GB HBM3"), peak_flops("a processor")
-    (989000000000000.0, None)
-    """
-    name = device_name.lower()
-    return next((peak for words, peak in PEAKS if all(word in name for word in words)), None)
 
 
 class Ledger:
@@ -288,8 +269,9 @@ class Ledger:
             "skipped": self.skipped,
             "sources": self._sources(parts),
             **({"unit": self.objective.unit} if self.objective.unit != "nats" else {}),
-            **({"metrics": metrics} if metrics else {}),
-            **({"health": {k: number(v) for k, v in health.items()}} if health else {}),
+            **({"units": self.word} if self.word != "tokens" else {}),
+            **_if_any("metrics", metrics),
+            **_if_any("health", {k: number(v) for k, v in health.items()}),
         }
 
     def _measured(self) -> dict[str, float | None]:
@@ -345,8 +327,8 @@ class Ledger:
         every = self.run.config.checkpoint_every
         return done == self.steps or (every > 0 and done % every == 0) or self.feedback.full
 
-    def held_out(self, done: int, sums: Tensor) -> None:
-        """Note a glance at held-out rows: [2, num_sources] nats and targets.
+    def held_out(self, done: int, sums: Tensor, metrics: Mapping[str, float | None]) -> None:
+        """Note a glance at held-out rows: [2, num_sources] nats and targets, and metrics.
 
         Bytes are those of the targets' documents on average, source by source.
         """
@@ -358,6 +340,7 @@ class Ledger:
             "held_out_bits_per_byte": number(nats.sum() / LN2 / num_bytes) if num_bytes else None,
             "held_out_sources": sources,
             **({"unit": self.objective.unit} if self.objective.unit != "nats" else {}),
+            **_if_any("held_out_metrics", {k: v and number(v) for k, v in metrics.items()}),
         }
         with self.ranks.agree():
             if self.ranks.first:
@@ -397,17 +380,20 @@ class Ledger:
             lines = whole_lines(self.file, step, self.say)
             partial.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
             partial.replace(self.file)
-            self.feedback.cut(step)
+            self.feedback.cut(step, self.say)
         except OSError as error:
             raise InputError(
                 f"{self.run.folder} cannot be written: {error}. Make room and run again: it goes "
                 f"on after step {step}"
             ) from error
-        return [
+        told = [
             (line["step"], line["loss"], line.get("left_out", line["loss"] is None))
             for line in lines
             if "loss" in line
         ]
+        if lost := self.feedback.lost([step for step, _, left_out in told if not left_out]):
+            self.say(lost)
+        return told
 
     def _write(self, done: int, lines: list[dict[str, Any]], *, keep: bool = False) -> None:
         """Write lines and the curves of the last one; feedback too where it is due."""
@@ -432,7 +418,7 @@ class Ledger:
         for key in ("sources", "held_out_sources"):
             for source, one in line.get(key, {}).items():
                 numbers[f"{key}/{source}"] = one["nats"]
-        for key in ("metrics", "health"):
+        for key in ("metrics", "health", "held_out_metrics"):
             for name, value in line.get(key, {}).items():
                 numbers[f"{key}/{name}"] = value
         self.curves.add(done, {k: v for k, v in numbers.items() if v is not None})
@@ -443,3 +429,8 @@ class Ledger:
         elif always or done == self.steps or time.perf_counter() - self.said > 5:
             self.said = time.perf_counter()
             self.say(f"step {done}/{self.steps}: {text(line, self.word)}")
+
+
+def _if_any(name: str, content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return {name: content}, nothing where it is empty."""
+    return {name: dict(content)} if content else {}

@@ -12,6 +12,7 @@ the same, bit for bit, and its loss within rounding.
 import contextlib
 import gc
 import json
+import os
 import time
 import timeit
 from collections.abc import Callable, Generator
@@ -28,8 +29,9 @@ from train.alarms import Alarm
 from train.config import DEFAULT_MINUTES, DTYPES, TrainConfig
 from train.coupled import backward_in_parts
 from train.data import Reader, Stream
-from train.evaluate import glance, held_out_of
+from train.evaluate import held_out_of
 from train.generate import generate
+from train.glance import glance
 from train.guards import determined, no_collection, stoppable
 from train.handoff import hand_off
 from train.initial import parent_of, scaled, spec_of, start_from
@@ -98,13 +100,14 @@ def _train(
         objective=model.objective,
     )
     peak: float = getattr(config, config.matrix_rate(model.spec.row_tokens))
-    clip, sources = config.grad_clip, len(run.sources)
     start = _resume(found, stream, model, optimizer, ledger)
     feed = _feed(run, model, stream, ranks, range(start, steps))
     with contextlib.closing(feed), no_collection(), stoppable(ranks) as asked:
         for step, (batch, waited) in enumerate(feed, start):
             rate = set_rate(optimizer, config, step, steps) * peak
-            norm, bad, sums = _update(model, optimizer, batch, clip, ranks, ledger.observe)
+            norm, bad, sums = _update(
+                model, optimizer, batch, config.grad_clip, ranks, ledger.observe
+            )
             model.after_step(step, steps)
             ledger.close_step(step, sums, rate=rate, skipped=bad, grad_norm=norm, waited=waited)
 
@@ -116,11 +119,19 @@ def _train(
                 stop = ledger.flush(done, keep=keep)
                 gc.collect()
             if held:
-                plan, rows = plans["validation"], config.eval_rows
+                metrics: dict[str, float | None] = {}
                 seen = glance(
-                    model, reader, plan, ranks.device, rows, num_sources=sources, ranks=ranks
+                    model,
+                    reader,
+                    plans["validation"],
+                    ranks.device,
+                    config.eval_rows,
+                    num_sources=len(run.sources),
+                    ranks=ranks,
+                    batch_rows=run.batch_rows,
+                    metrics=metrics,
                 )
-                ledger.held_out(done, seen)
+                ledger.held_out(done, seen, metrics)
             if keep or stop:
                 tensors = checkpoint.pack(model, optimizer, ledger.state(), ranks)
                 state = {"identity": run.identity, "data": stream.state(done * run.batch_rows)}
@@ -154,11 +165,22 @@ def _open(run: Run, ranks: Ranks) -> tuple[Shards, dict[str, Plan], Reader, Stre
             f"a step's {run.batch_rows} rows cannot be shared by {ranks.world} ranks; set "
             "train.batch_rows to a multiple of the number of ranks"
         )
+    model = run.folder / "model"
+    if os.path.lexists(model) and (model.is_symlink() or not model.is_dir()):
+        what = "a link" if model.is_symlink() else "a file"
+        raise InputError(
+            f"{model} is {what}, but the trained model's folder goes there; move it elsewhere"
+        )
     shards = Shards(run.shards)
     plans = {k: Plan(v, shards, num_sources=len(run.sources)) for k, v in run.plans.items()}
     for phase in run.phases:
         if not plans[phase.plan].num_rows:
             raise InputError(f"plan {phase.plan!r} of run {run.id} has no rows to train on")
+        if ranks.first and run.batch_rows > plans[phase.plan].num_rows:
+            _say(
+                f"plan {phase.plan!r} has {plans[phase.plan].num_rows} rows: a step of "
+                f"{run.batch_rows} (batch_rows) reads some of them more than once"
+            )
     reader = reader_of(run, shards, Reader)
     return shards, plans, reader, Stream(plans, run.phases, reader, seed=run.seed)
 

@@ -11,7 +11,7 @@ linked to hubs: its first documents, and each to the one before it.
 [[0, 1], [1, 2]]
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -33,6 +33,7 @@ __all__ = [
 I64 = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]
 T = TypeVar("T", bound=np.generic)
+Near = Callable[[I64, I64], npt.NDArray[np.bool_]]
 
 NUM_HUBS = 8
 # Pairs made at a time (some 100 MiB with temporaries) before repeats among them are removed.
@@ -67,10 +68,13 @@ class Buckets:
             keys=self.keys[chosen], members=self.members[np.repeat(chosen, sizes)], bounds=bounds
         )
 
-    def pair_blocks(self, block: int = BLOCK_PAIRS) -> Iterator[tuple[I64, I64]]:
+    def pair_blocks(
+        self, near: Near | None = None, *, block: int = BLOCK_PAIRS
+    ) -> Iterator[tuple[I64, I64]]:
         """Yield all pairs (left < right) inside buckets, unique and sorted within a block.
 
-        A block has about `block` pairs, at least those of one document.
+        A block has about `block` pairs, at least those of one document; `near` says which of them
+        (left, right) are worth it.
         """
         from curate.kernels.sets import bucket_pairs  # numba: half a second
 
@@ -84,6 +88,9 @@ class Buckets:
             left = np.empty(int(total[end - 1]) - done, dtype=np.int64)
             right = np.empty_like(left)
             bucket_pairs(self.members, reach, begin, end, left, right)
+            if near is not None:
+                chosen = near(left, right)
+                left, right = left[chosen], right[chosen]
             yield unique_pairs(left, right)
             begin = end
 

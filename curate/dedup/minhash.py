@@ -140,11 +140,13 @@ class Sketch:
         keys: uint64 [n, bands], those of `band_keys`.
         num_shingles: int64 [n], repeats counted; without any, the keys mean nothing.
         is_capped: bool [n], whether the shingling's cap has cut the text.
+        hashes: uint64 [n], of images: what tells most candidates apart before they are verified.
     """
 
     keys: U64
     num_shingles: I64
     is_capped: Bools
+    hashes: U64 | None = None
 
 
 def sketch(texts: Any, scheme: MinHashScheme) -> Sketch:

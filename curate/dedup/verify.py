@@ -31,20 +31,21 @@ def jaccard(pairs: I64, shingles: U64, offsets: I64) -> npt.NDArray[np.float64]:
 
 
 def similarity(
-    pairs: I64, shingles: U64, offsets: I64, kind: str = "jaccard"
+    pairs: I64, shingles: U64, offsets: I64, kind: str = "jaccard", floor: float = 0.0
 ) -> npt.NDArray[np.float64]:
     """Return the similarity of each pair, float64 [m].
 
     Arguments as for `jaccard`; `containment` divides by the smaller set instead of the union, so
     that a document inside a longer one counts as its duplicate (Broder 1997). `perceptual` is that
-    of images, whose views stand where texts have shingles (`curate.media.perceptual`).
+    of images, whose views stand where texts have shingles (`curate.media.perceptual`); of a pair
+    below `floor` it may be 0.
     """
     if kind not in SIMILARITIES:
         raise InputError(one_of("similarity", kind, SIMILARITIES))
     if kind == "perceptual":
         from curate.media.perceptual import similarities
 
-        return similarities(pairs, shingles, offsets)
+        return similarities(pairs, shingles, offsets, floor)
     shared = overlaps(pairs, shingles, offsets)
     sizes = np.diff(offsets)
     left, right = sizes[pairs[:, 0]], sizes[pairs[:, 1]]

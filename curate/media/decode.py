@@ -29,7 +29,9 @@ from curate.readers.columns import Problem
 __all__ = [
     "MAX_CHANNELS",
     "MAX_PIXELS",
+    "MAX_RATE",
     "MAX_SAMPLES",
+    "MAX_SECONDS",
     "check",
     "decode_image",
     "decode_sound",
@@ -40,6 +42,8 @@ __all__ = [
 MAX_PIXELS = 1 << 26  # 8192 x 8192, some 200 MB as RGB
 MAX_SAMPLES = 1 << 27  # over all channels: 46 minutes of one channel at 48 kHz
 MAX_CHANNELS = 32
+MAX_SECONDS = 7200  # a slow rate makes hours of few bytes, and all of it is brought to another rate
+MAX_RATE = 1 << 20  # Hz; the filter between two rates is as long as the larger
 
 _BLOCK_FRAMES = 1 << 18
 _FORMATS = {"png": "PNG", "jpeg": "JPEG", "gif": "GIF", "webp": "WEBP", "bmp": "BMP", "pnm": "PPM"}
@@ -101,11 +105,10 @@ def check(data: bytes, kind: str) -> dict[str, Any] | Problem:
     found = images.header(data) if kind == "image" else audio.header(data)
     if isinstance(found, Problem):
         return found
-    problem = _image_problem(data, found) if kind == "image" else _sound_problem(data, found)
-    return found if problem is None else problem
+    return _checked_image(data, found) if kind == "image" else _checked_sound(data, found)
 
 
-def _image_problem(data: bytes, facts: Mapping[str, Any]) -> Problem | None:
+def _checked_image(data: bytes, facts: dict[str, Any]) -> dict[str, Any] | Problem:
     width, height = facts["width"], facts["height"]
     if width < 1 or height < 1:
         return Problem("invalid_media", f"an image of {width} x {height} pixels")
@@ -113,7 +116,10 @@ def _image_problem(data: bytes, facts: Mapping[str, Any]) -> Problem | None:
         told = f"its header claims {width:,} x {height:,} pixels, above {MAX_PIXELS:,} in all"
         return Problem("too_large", told)
     opened = _opened_image(data, str(facts["format"]))
-    return opened if isinstance(opened, Problem) else None
+    if isinstance(opened, Problem):
+        return opened
+    moves = getattr(opened, "is_animated", False)
+    return {**facts, "animated": True} if moves else facts  # the first picture is what counts
 
 
 def _opened_image(data: bytes, form: str) -> Any:
@@ -171,22 +177,31 @@ def decode_image(data: bytes, media: Mapping[str, Any]) -> np.ndarray:
     return np.ascontiguousarray(planes)
 
 
-def _sound_problem(data: bytes, facts: Mapping[str, Any]) -> Problem | None:
+def _checked_sound(data: bytes, facts: dict[str, Any]) -> dict[str, Any] | Problem:
+    """Return the facts; of what is compressed, or was streamed, the decoder knows the length."""
     channels, samples = facts["num_channels"], facts["num_samples"]
     if channels > MAX_CHANNELS:
         return Problem("too_large", f"{channels} channels, above {MAX_CHANNELS}")
     if channels * samples > MAX_SAMPLES:
         told = f"its header claims {facts['duration_s'] / 60:,.0f} minutes, {samples:,} samples"
         return Problem("too_large", f"{told} x {channels} channels, above {MAX_SAMPLES:,} in all")
+    if facts["sample_rate"] > MAX_RATE:
+        return Problem("too_large", f"a rate of {facts['sample_rate']:,} Hz, above {MAX_RATE:,}")
     found = _read_sound(data)
     if isinstance(found, Problem):
         return found
-    if not len(found[0]):
+    wave, rate = found
+    if wave.size > MAX_SECONDS * rate:
+        told = f"{wave.size / rate / 3600:,.1f} hours, above {MAX_SECONDS / 3600:g}"
+        return Problem("too_large", told)
+    if not wave.size:
         return Problem("invalid_media", "a sound without a sample")
-    if samples and len(found[0]) < samples:
-        told = f"{len(found[0]):,} of the {samples:,} samples can be decoded"
+    if wave.size < samples:
+        told = f"{wave.size:,} of the {samples:,} samples can be decoded"
         return Problem("truncated", told)
-    return None
+    if wave.size == samples:
+        return facts
+    return {**facts, "num_samples": int(wave.size), "duration_s": wave.size / rate}
 
 
 def _read_sound(data: bytes) -> tuple[np.ndarray, int] | Problem:
@@ -229,5 +244,6 @@ def decode_sound(data: bytes, sample_rate: int) -> np.ndarray:
         shared = math.gcd(rate, sample_rate)
         wave = samples.astype(np.float64)
         samples = resample_poly(wave, sample_rate // shared, rate // shared)
-    scaled = np.rint(np.nan_to_num(samples.astype(np.float64)) * 32768.0)
+    finite = np.nan_to_num(samples.astype(np.float64), posinf=1.0, neginf=-1.0)
+    scaled = np.rint(finite * 32768.0)
     return np.clip(scaled, -32768, 32767).astype(np.int16)

@@ -6,7 +6,8 @@ and 6 bins either way, and within 50 dB of the loudest one. Each peak is paired 
 follow within 1 s and 1 kHz; a landmark is (first frequency, difference of frequencies, time between
 in steps of 16 ms), hashed to 64 bits. It names no time and no level, so a cut at either end, a gain
 and noise leave most landmarks as they were. Frequencies are in steps of 15.6 Hz up to 4 kHz at any
-sample rate, so a sound that was resampled keeps its own, while another speed changes them all.
+sample rate, so a sound that was resampled keeps its own, while another speed changes them all. Of
+a sound the first 15 minutes are compared.
 
 The landmarks of a sound are a set, as the shingles of a text are: MinHash finds candidates, and the
 exact Jaccard similarity of two sets decides.
@@ -35,6 +36,7 @@ U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
 
 WINDOW_S, HOP_S = 0.064, 0.008
+COMPARED_S = 900  # of a longer sound the beginning; its spectrogram has 230 MB
 _BINS = 256  # of 1 / 64 ms: up to 4 kHz
 _LOWEST = 4  # bins; below 62 Hz there is hum
 _BESIDE_FRAMES, _BESIDE_BINS = 10, 6
@@ -61,7 +63,13 @@ class FingerprintScheme:
     def to_dict(self) -> dict[str, Any]:
         """Return all that decides what is found, for a manifest."""
         told = {name: getattr(self.minhash, name) for name in ("bands", "rows", "seed", "scheme")}
-        return {**told, "landmarks": 1, **decoders("audio"), "numpy": np.__version__}
+        return {
+            **told,
+            "landmarks": 1,
+            "compared_s": COMPARED_S,
+            **decoders("audio"),
+            "numpy": np.__version__,
+        }
 
     def finer(self) -> "FingerprintScheme":
         """Return what tells more sounds apart, for crowded buckets."""
@@ -74,20 +82,30 @@ class FingerprintScheme:
 
     def sketch(self, media: Any) -> Sketch:
         """Return the keys of each sound; of what has no landmarks, none count."""
-        values, offsets = self.sets(media)
+        values, offsets, is_capped = self._sets(media)
         keys = band_keys(signatures(values, offsets, self.minhash), self.minhash)
-        return Sketch(keys, np.diff(offsets), np.zeros(len(media), dtype=bool))
+        return Sketch(keys, np.diff(offsets), is_capped)
 
     def sets(self, media: Any) -> tuple[U64, I64]:
         """Return each sound's landmarks, sorted, end to end, and offsets [n + 1]."""
+        values, offsets, _ = self._sets(media)
+        return values, offsets
+
+    def _sets(self, media: Any) -> tuple[U64, I64, npt.NDArray[np.bool_]]:
         found = []
-        for value in media:
+        is_capped = np.zeros(len(media), dtype=bool)
+        for row, value in enumerate(media):
             data = value.as_py()
             sound = sound_of(data) if isinstance(data, bytes) else None
-            found.append(np.empty(0, np.uint64) if sound is None else landmarks(*sound))
+            if sound is None:
+                found.append(np.empty(0, np.uint64))
+                continue
+            samples, rate = sound
+            is_capped[row] = len(samples) > COMPARED_S * rate
+            found.append(landmarks(samples[: COMPARED_S * rate], rate))
         offsets = np.zeros(len(found) + 1, dtype=np.int64)
         np.cumsum([one.size for one in found], out=offsets[1:])
-        return np.concatenate([np.empty(0, np.uint64), *found]), offsets
+        return np.concatenate([np.empty(0, np.uint64), *found]), offsets, is_capped
 
 
 def landmarks(samples: npt.NDArray[np.int16], rate: int) -> U64:

@@ -88,7 +88,8 @@ def _on_white(image: Any) -> Any:
 
 def _as_integers(block: npt.NDArray[np.float32]) -> npt.NDArray[np.int16]:
     """Return samples in 16 bits; libsndfile itself would take those of a float file for steps."""
-    scaled = np.rint(np.nan_to_num(block.astype(np.float64)) * 32768.0)
+    finite = np.nan_to_num(block.astype(np.float64), posinf=1.0, neginf=-1.0)
+    scaled = np.rint(finite * 32768.0)
     return np.asarray(np.clip(scaled, -32768, 32767), dtype=np.int16)
 
 

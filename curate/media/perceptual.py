@@ -105,7 +105,8 @@ class PerceptualScheme:
     def sketch(self, media: Any) -> Sketch:
         """Return the keys of each image; of what is none, none count."""
         hashes, seen = hashes_of(media)
-        return Sketch(self.keys(hashes), seen.astype(np.int64), np.zeros(len(media), dtype=bool))
+        uncut = np.zeros(len(media), dtype=bool)
+        return Sketch(self.keys(hashes), seen.astype(np.int64), uncut, hashes)
 
     def keys(self, hashes: U64) -> U64:
         """Return the band keys of hashes, uint64 [n, bands]."""
@@ -230,20 +231,26 @@ def _block_sums(values: I64) -> I64:
     return np.asarray(cut.sum(axis=(2, 4)).reshape(-1, _BLOCKS**2))
 
 
-def similarities(pairs: I64, views: U64, offsets: I64) -> F64:
+def similarities(pairs: I64, views: U64, offsets: I64, floor: float = 0.0) -> F64:
     """Return 1 - d / 64 of pairs whose thumbnails are alike by at least `LIKENESS`, 0 of others.
+
+    The second look costs a thousand times the first: pairs below `floor` are spared it and have 0.
 
     Args:
         pairs: int64 [m, 2] ordinals of images; who has no image is like nobody.
         views: uint64, those of all images end to end.
         offsets: int64 [n + 1] into `views`.
+        floor: similarity from which on a pair matters.
     """
     result = np.zeros(len(pairs))
-    whole = (np.diff(offsets)[pairs] == WORDS).all(axis=1)
-    places = np.flatnonzero(whole)
-    for some in np.array_split(places, max(1, -(-places.size // 512))):
-        starts = offsets[:-1][pairs[some]]
-        left, right = (views[starts[:, k, None] + np.arange(WORDS)] for k in (0, 1))
-        alike = likeness(left[:, 1:], right[:, 1:]) >= LIKENESS
-        result[some] = np.where(alike, 1 - hamming(left[:, 0], right[:, 0]) / BITS, 0.0)
+    places = np.flatnonzero((np.diff(offsets)[pairs] == WORDS).all(axis=1))
+    starts = offsets[:-1][pairs[places]]
+    near = 1 - hamming(views[starts[:, 0]], views[starts[:, 1]]) / BITS
+    matters = near >= floor
+    places, starts, near = places[matters], starts[matters], near[matters]
+    for begin in range(0, places.size, 512):
+        some = slice(begin, begin + 512)
+        left, right = (views[starts[some, k, None] + np.arange(1, WORDS)] for k in (0, 1))
+        alike = likeness(left, right) >= LIKENESS
+        result[places[some]] = np.where(alike, near[some], 0.0)
     return result

@@ -17,10 +17,13 @@ from curate.readers.registry import reader_for, reader_named, suffix_of
 from curate.readers.streams import is_local, local_path, open_stream
 from curate.readers.suggest import sniff, unreadable
 
-__all__ = ["expand", "group", "open_stream", "sniff", "unreadable"]
+__all__ = ["expand", "group", "left_alone", "open_stream", "sniff", "unreadable"]
 
 MAX_BIN_BYTES = 16 << 20
 MAX_BIN_FILES = 4096
+
+
+_KINDS = {"text": "texts", "image": "images", "audio": "sounds"}
 
 
 def expand(
@@ -116,15 +119,17 @@ def _matches(
     if named is not None and not named.is_folder:
         return [(named, named.uri.rsplit("/", 1)[0])]
     if named is not None:
-        matches = [
-            (found, named.uri)
-            for relative, found in walk(uri, storage_options)
-            if _has_reader(relative, wanted, kind)
-        ]
+        below = list(walk(uri, storage_options))
+        matches = [(one, named.uri) for name, one in below if _has_reader(name, wanted, kind)]
         if not matches:
             what = f"{wanted.name} file" if wanted else "file with a known suffix"
+            others = (one for one in _KINDS if one != kind and not wanted)
+            told = next((one for one in others if any(_only(name, one) for name, _ in below)), None)
             raise InputError(
-                f"the folder {path!r} holds no {what}. Name the files with a pattern, such as "
+                f"the folder {path!r} holds {_KINDS[told]}, and the recipe's schema is of "
+                f"{_KINDS[kind]}; say `schema: {told}`."
+                if told
+                else f"the folder {path!r} holds no {what}. Name the files with a pattern, such as "
                 f"{path.rstrip('/') + '/**/*'!r}, and their format with `format:`."
             )
         return matches
@@ -132,8 +137,8 @@ def _matches(
     fits = matcher(rest)
     start = entry(root, storage_options) if rest else None
     if start is not None and start.is_folder:
-        below = walk(root, storage_options, depth_of(rest))
-        matches = [(found, start.uri) for relative, found in below if fits.match(relative)]
+        inside = walk(root, storage_options, depth_of(rest))
+        matches = [(found, start.uri) for relative, found in inside if fits.match(relative)]
         if matches:
             return matches
     raise _nothing(path, uri, base, storage_options)
@@ -146,6 +151,28 @@ def _has_reader(path: str, wanted: Reader | None, kind: str) -> bool:
         return reader_for(path)[0].gives(kind)
     except InputError:
         return False
+
+
+def _only(path: str, kind: str) -> bool:
+    """Say whether a suffix means this kind and no other."""
+    return [one for one in _KINDS if _has_reader(path, None, one)] == [kind]
+
+
+def left_alone(paths: Sequence[str], base: str, kind: str) -> list[str]:
+    """Return the files of the folders that a source names which no reader of its kind reads.
+
+    Args:
+        paths: as for `expand`, of a source without a format.
+        base: the folder that relative paths are relative to.
+        kind: text, image or audio.
+    """
+    found = []
+    for path in paths:
+        uri = _absolute(path, _absolute(base, ""))
+        named = entry(uri, None)
+        if named is not None and named.is_folder:
+            found += [name for name, _ in walk(uri, None) if not _has_reader(name, None, kind)]
+    return sorted(found)
 
 
 def _nothing(

@@ -104,6 +104,10 @@ def read_media(part: Slice, opener: Opener, options: Mapping[str, Any]) -> Itera
             builder.row(row, Row("", meta=meta), b"P5 %d %d 255\n" % (width, height) + pixels)
             if builder.full:
                 yield builder.take()
+        else:
+            if stream.read(1):
+                told = f"bytes follow the {count:,} images that the header claims"
+                builder.reject(count, "invalid_media", told)
     if builder:
         yield builder.take()
 

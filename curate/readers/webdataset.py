@@ -171,7 +171,7 @@ def _finish(
 
 
 def _members(sample: _Sample) -> str:
-    return ", ".join(sorted([*sample.sizes, *sample.texts, *(["json"] if sample.fields else [])]))
+    return ", ".join(sorted(sample.seen))
 
 
 def _no_text(sample: _Sample) -> str:

@@ -147,6 +147,14 @@ def read_media(part: Slice, opener: Opener, options: Mapping[str, Any]) -> Itera
                 told = f"{part.file.path} has {len(listed):,} members, above {_MAX_MEMBERS:,}."
                 raise UnreadableFileError(told, reason="too_large", offset=0)
             told_of, texts = _known(archive, builder, max_bytes)
+            named = {
+                posixpath.splitext(one.filename)[0]
+                for one in listed
+                if is_member(_suffix(one.filename), options)
+            }
+            for stem in sorted(texts.keys() - named):
+                told = f"{texts[stem].filename} goes with no {options['of']} of its name"
+                builder.reject(texts[stem].header_offset, "invalid_media", told)
             for member in listed:
                 stem, suffix = posixpath.splitext(member.filename)[0], _suffix(member.filename)
                 if member.is_dir() or suffix in ("csv", "jsonl", "txt", "caption"):

@@ -38,6 +38,7 @@ def side(corpus: Corpus) -> dict[str, Any]:
     tokenizer = corpus.tokenizer
     return {
         "id": str(corpus.version),
+        "unit": corpus.unit,
         "fingerprint": corpus.version.fingerprint,
         "parent": corpus.version.parent,
         "records": collected["records"],

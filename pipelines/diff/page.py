@@ -35,7 +35,7 @@ def render(found: Mapping[str, Any]) -> str:
         "value": value,
         "groups": [(name, what, list(rows)) for (name, what), rows in groups],
     }
-    return render_page("diff.html.j2", data, "diff.css")
+    return render_page("diff.html.j2", data, "diff.css", unit=found["b"]["unit"])
 
 
 def write_page(found: Mapping[str, Any], path: Path) -> None:

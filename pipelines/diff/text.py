@@ -33,9 +33,11 @@ def describe(found: Mapping[str, Any]) -> list[str]:
         lines = [f"{a} and {b} hold the same documents, for the same reasons{more}"]
     else:
         lines = [f"{a} -> {b}: {_equation(balance['documents'], 'documents')}{_more(balance)}"]
-    tokens = balance["tokens"]
-    if found["comparable"]:
-        lines.append(f"{_equation(tokens, 'tokens')}; drawn {_equation(drawn, 'tokens')}")
+    tokens, unit = balance["tokens"], found["b"]["unit"]
+    if found["a"]["unit"] != unit:
+        lines.append(f"one counts {found['a']['unit']}, the other {unit}: they are not compared")
+    elif found["comparable"]:
+        lines.append(f"{_equation(tokens, unit)}; drawn {_equation(drawn, unit)}")
     else:
         lines.append(
             f"other tokenizers: {tokens['a']:,} and {tokens['b']:,} tokens are not compared; "
@@ -66,10 +68,11 @@ def show_difference(found: Mapping[str, Any], *, as_json: bool) -> None:
         say(line)
     if found["identical"]:
         return
-    _causes(found["causes"])
-    _sources(found["sources"])
+    unit = found["b"]["unit"]
+    _causes(found["causes"], unit)
+    _sources(found["sources"], unit)
     _reasons(found)
-    _mixture(found["mixture"])
+    _mixture(found["mixture"], unit)
     _lineage(found)
     _samples(found["samples"])
 
@@ -95,7 +98,7 @@ def _signed(gained: int | None, lost: int | None) -> list[str]:
     ]
 
 
-def _causes(rows: Sequence[Mapping[str, Any]]) -> None:
+def _causes(rows: Sequence[Mapping[str, Any]], unit: str) -> None:
     _table(
         "what caused it (the first pass whose output for a document differs)",
         [
@@ -104,7 +107,7 @@ def _causes(rows: Sequence[Mapping[str, Any]]) -> None:
             ("gained", "right"),
             ("lost", "right"),
             ("changed", "right"),
-            ("tokens", "right"),
+            (unit, "right"),
             ("", "right"),
             ("because of", "prose"),
         ],
@@ -122,7 +125,7 @@ def _causes(rows: Sequence[Mapping[str, Any]]) -> None:
     )
 
 
-def _sources(rows: Sequence[Mapping[str, Any]]) -> None:
+def _sources(rows: Sequence[Mapping[str, Any]], unit: str) -> None:
     _table(
         "by source",
         [
@@ -132,10 +135,10 @@ def _sources(rows: Sequence[Mapping[str, Any]]) -> None:
             ("lost", "right"),
             ("changed", "right"),
             ("kept after", "right"),
-            ("tokens before", "right"),
+            (f"{unit} before", "right"),
             ("gained", "right"),
             ("lost", "right"),
-            ("tokens after", "right"),
+            (f"{unit} after", "right"),
         ],
         [
             [
@@ -208,14 +211,14 @@ def _stood(place: str) -> str:
     return _ABSENT if place == "absent" else place
 
 
-def _mixture(mixture: Mapping[str, Any]) -> None:
+def _mixture(mixture: Mapping[str, Any], unit: str) -> None:
     def percent(share: float | None) -> str:
         return "-" if share is None else f"{100 * share:.1f} %"
 
     if all(row["a"] == row["b"] and not row["gained"] for row in mixture["rows"]):
         return
     _table(
-        "drawn by the mixture, in tokens",
+        f"drawn by the mixture, in {unit}",
         [
             ("domain", "left"),
             ("before", "right"),

@@ -14,6 +14,7 @@ import yaml
 from curate.corpus.errors import InputError, one_of
 from curate.tokens.exporters.registry import token_formats
 from pipelines.corpus import Corpus
+from pipelines.exchange import webdataset
 from pipelines.exchange.choosing import Choice, choose
 from pipelines.exchange.choosing import told as told_of
 from pipelines.exchange.folders import new_folder
@@ -55,7 +56,11 @@ class Exported:
 def formats() -> dict[str, str]:
     """Return format -> what it is, for people."""
     text = "Hugging Face: a Parquet folder with a dataset card and Croissant metadata"
-    return {PARQUET: text, **{name: one.description for name, one in token_formats().items()}}
+    return {
+        PARQUET: text,
+        webdataset.NAME: webdataset.DESCRIPTION,
+        **{name: one.description for name, one in token_formats().items()},
+    }
 
 
 def export(
@@ -83,8 +88,9 @@ def export(
     """
     if format_name not in formats():
         raise InputError(one_of("export format", format_name, formats()))
-    if format_name == PARQUET and keep_bos:
-        raise InputError("--bos is about tokens, and parquet holds text; leave it out")
+    if format_name not in token_formats() and keep_bos:
+        holds = "text" if format_name == PARQUET else "files"
+        raise InputError(f"--bos is about tokens, and {format_name} holds {holds}; leave it out")
     choice = choose(corpus, what, phase)
     with new_folder(out) as folder:
         if format_name == PARQUET:
@@ -95,13 +101,17 @@ def export(
             splits = export_texts(corpus, folder, choice)
             write_card(corpus, folder, splits, choice)
             write_croissant(corpus, folder, splits)
+        elif format_name == webdataset.NAME:
+            splits = webdataset.export_webdataset(corpus, folder, choice)
         else:
             one = token_formats()[format_name]
             splits = export_tokens(corpus, one, folder, choice, keep_bos=keep_bos)
         if not splits:
             raise InputError(f"{corpus.version} has no such document, so there is no export")
         _lineage(corpus, folder, format_name, splits, choice)
-    reads = None if format_name == PARQUET else token_formats()[format_name].reads
+    reads: str | None = webdataset.READS if format_name == webdataset.NAME else None
+    if format_name in token_formats():
+        reads = token_formats()[format_name].reads
     return Exported(splits=splits, reads=reads)
 
 
@@ -129,7 +139,7 @@ def _lineage(
         **told_of(choice),
         "splits": splits,
         "documents": sum(int(one["documents"]) for one in splits.values()),
-        **({} if format_name == PARQUET else {"tokens": _about_tokens(corpus)}),
+        **({"tokens": _about_tokens(corpus)} if format_name in token_formats() else {}),
     }
     (folder / "preceptor.json").write_text(
         json.dumps(lineage, indent=1, sort_keys=True) + "\n", encoding="utf-8"

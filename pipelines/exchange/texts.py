@@ -7,7 +7,7 @@ corpus of images, sounds or pairs has one more column, the files' bytes.
 """
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from pipelines.exchange.rounds import write_rounds
 from pipelines.passes.cutting import cut_batches, document_cuts
 from pipelines.passes.forgotten import FORGOTTEN
 
-__all__ = ["SCHEMA", "export_texts"]
+__all__ = ["SCHEMA", "conserve_kept", "export_texts", "pieces", "refuse_drawn_media"]
 
 SCHEMA = pa.schema(
     [
@@ -52,11 +52,8 @@ def export_texts(corpus: Corpus, folder: Path, choice: Choice) -> dict[str, Any]
         corpus.manifest("deduplicate"), corpus.manifest("tokenize"), len(documents)
     )
     is_media = corpus.recipe.get("schema", "text") != "text"
-    if is_media and choice.what == "drawn":
-        raise InputError(
-            "of images, sounds and pairs every kept document is exported once; leave out --what, "
-            "and take the copies from `preceptor table CORPUS draws`"
-        )
+    if is_media:
+        refuse_drawn_media(choice)
     schema, read = (MEDIA, [*_COLUMNS, "media"]) if is_media else (SCHEMA, _COLUMNS)
     (folder / "data").mkdir()
     done: dict[str, Any] = {}
@@ -72,23 +69,21 @@ def export_texts(corpus: Corpus, folder: Path, choice: Choice) -> dict[str, Any]
             train = functools.partial(tables, split)
             files, expected = write_rounds(corpus, folder, choice, train, SCHEMA)
         else:
-            pieces = list(_pieces(corpus, split, choice))
+            mine = list(pieces(corpus, split, choice))
             files = []
-            for number, (ordinal, mine) in enumerate(pieces):
-                name = f"data/{split}-{number:05d}-of-{len(pieces):05d}.parquet"
+            for number, (ordinal, rows) in enumerate(mine):
+                name = f"data/{split}-{number:05d}-of-{len(mine):05d}.parquet"
                 with pq.ParquetWriter(folder / name, schema, compression="zstd") as writer:
-                    for table in tables(split, ordinal, mine):
+                    for table in tables(split, ordinal, rows):
                         writer.write_table(table)
                 files.append(name)
-            expected = sum(int(mine.sum()) for _, mine in pieces)
+            expected = sum(int(rows.sum()) for _, rows in mine)
         written = sum(int(pq.read_metadata(folder / name).num_rows) for name in files)
         assert written == expected, f"wrote {written} of {expected} documents in {split}"
         if files:
             done[split] = {"documents": written, "files": files}
     if choice.what == "kept":
-        kept = corpus.manifest("judge").counts["kept"]
-        total = sum(one["documents"] for one in done.values())
-        assert total == kept, f"exported {total} of {kept} kept documents"
+        conserve_kept(corpus, done)
     elif f"reason:{FORGOTTEN}" not in corpus.manifest("judge").counts:
         drawn = int(pc.sum(choice.draws["copies"], min_count=0).as_py())
         total = int(done.get("train", {}).get("documents", 0))
@@ -96,7 +91,27 @@ def export_texts(corpus: Corpus, folder: Path, choice: Choice) -> dict[str, Any]
     return done
 
 
-def _pieces(corpus: Corpus, split: str, choice: Choice) -> Iterator[Piece]:
+def refuse_drawn_media(choice: Choice) -> None:
+    """Refuse to copy files as often as they are drawn.
+
+    Raises:
+        InputError: it was asked.
+    """
+    if choice.what == "drawn":
+        raise InputError(
+            "of images, sounds and pairs every kept document is exported once; leave out --what, "
+            "and take the copies from `preceptor table CORPUS draws`"
+        )
+
+
+def conserve_kept(corpus: Corpus, done: Mapping[str, Any]) -> None:
+    """Assert that what was written is what the corpus keeps."""
+    kept = corpus.manifest("judge").counts["kept"]
+    total = sum(one["documents"] for one in done.values())
+    assert total == kept, f"exported {total} of {kept} kept documents"
+
+
+def pieces(corpus: Corpus, split: str, choice: Choice) -> Iterator[Piece]:
     """Yield what a split that is not drawn holds of each shard of documents."""
     is_held = held_out_in(choice)
     for ordinal, shard in enumerate(corpus.shards("verdicts")):

@@ -16,8 +16,8 @@ import fsspec
 
 from curate.corpus.identity import fingerprint
 from curate.readers.base import InputFile
-from curate.readers.discover import expand
 from curate.readers.registry import reader_for, reader_named
+from pipelines.passes.collect import files_of
 from pipelines.recipe import Recipe
 from pipelines.sections import Source
 
@@ -58,9 +58,7 @@ def draw(recipe: Recipe, folder: Path, sizes: Sequence[int]) -> list[Sample]:
         folder: where copies of parts of files go.
         sizes: bytes, ascending.
     """
-    found = {
-        source.name: expand(source.paths, recipe.base, source.format) for source in recipe.sources
-    }
+    found = {source.name: files_of(source, recipe) for source in recipe.sources}
     weights = [
         _text_bytes(file, source) for source in recipe.sources for file in found[source.name]
     ]

@@ -24,7 +24,7 @@ from curate.corpus.manifest import Manifest
 from curate.corpus.schema import MEDIA_DOCUMENTS, SCHEMAS
 from curate.corpus.shard import Shard, ShardWriter, footer
 from curate.readers.base import Batch, InputFile, Reader, Slice
-from curate.readers.discover import expand, group, open_stream
+from curate.readers.discover import expand, group, left_alone, open_stream
 from curate.readers.registry import reader_for, readers
 from pipelines.digest import code_digest
 from pipelines.passes.base import (
@@ -47,6 +47,7 @@ from pipelines.store import Store
 __all__ = ["files_of", "media_options", "read_slices", "run"]
 
 _SHARD_ROWS = 200_000
+_NAMED = 5  # files, in a note
 _BIN_BYTES = 8 << 20  # small files are binned finer than large inputs are cut
 
 
@@ -58,6 +59,7 @@ def run(context: Context) -> Manifest:
     owner: list[str] = []
     files: dict[str, set[str]] = defaultdict(set)
     for source in recipe.sources:
+        _tell_left_alone(context, source)
         for slices in _groups(source, recipe):
             files[source.name].update(piece.file.uri for piece in slices)
             jobs.append(_job(source, slices, recipe))
@@ -98,6 +100,21 @@ def run(context: Context) -> Manifest:
         counts=counts,
     )
     return finish(context, manifest, began)
+
+
+def _tell_left_alone(context: Context, source: Source) -> None:
+    """Name what lies in a folder of images or sounds and is neither."""
+    kind = context.recipe.media_of
+    if kind == "text" or source.format is not None:
+        return
+    names = left_alone(source.paths, context.recipe.base, kind)
+    if names:
+        some = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
+        files = f"{len(names):,} file{'s' * (len(names) != 1)}"
+        told = (
+            f"source {source.name!r} leaves {files} alone that hold no {kind} it can read: {some}"
+        )
+        context.note("collect", told)
 
 
 def media_options(recipe: Recipe) -> dict[str, Any]:

@@ -371,9 +371,9 @@ def _join(
         f"near {level}",
         [
             (
-                [which, near.max_bucket, level],
+                [which, near.max_bucket, level, near.distance],
                 joining.near_range,
-                (runs, which, setting.layout, masks, near.max_bucket, level),
+                (runs, which, setting.layout, masks, near.max_bucket, level, near.distance),
             )
             for which in ranges(sum(shard.rows for shard in runs), setting.max_rows)
         ],

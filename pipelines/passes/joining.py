@@ -7,7 +7,7 @@ order matters it is that of the document ids, so files and workers leave no trac
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from curate.corpus.shard import Shard, read_shard
 from curate.dedup.candidates import Buckets, buckets, distinct, hub_pairs, unique_pairs
 from curate.dedup.runs import Range, read_rows, slices, sorted_run
 from curate.kernels.mix import fmix64
+from curate.media.perceptual import hamming
 from pipelines.passes.base import Parts, Workspace
 from pipelines.passes.sketching import big_endian, run_schema
 
@@ -74,6 +75,14 @@ class Layout:
         for number, begin, end, rows in by_shard(self.bases, positions):
             ids = read_rows(workspace.storage, self.sketches[number], rows, "doc_id")
             result[begin:end] = big_endian(ids)
+        return result
+
+    def looks(self, workspace: Workspace, positions: np.ndarray) -> np.ndarray:
+        """Return the perceptual hashes of images at ascending positions, uint64 [n]."""
+        result = np.empty(positions.size, dtype=np.uint64)
+        for number, begin, end, rows in by_shard(self.bases, positions):
+            found = read_rows(workspace.storage, self.sketches[number], rows, "look")
+            result[begin:end] = found.to_numpy()
         return result
 
 
@@ -207,9 +216,12 @@ def near_range(
     mask: Sequence[Shard],
     max_bucket: int,
     level: int,
+    distance: int | None = None,
 ) -> Parts:
     """Job: candidate pairs of the documents that share a band key.
 
+    Of images only those whose hashes differ in at most `distance` bits: a bucket of drawings or
+    digits holds thousands of pairs that only share a band, and a pair costs nanoseconds here.
     At level 1 the documents of crowded buckets are listed, to be banded again; at level 2 they
     are linked to hubs in the order of their ids, and told to `judge`.
     """
@@ -230,7 +242,7 @@ def near_range(
     tables: dict[str, list[Shard]] = {}
     touched: list[np.ndarray] = []
     with workspace.writer("pairs", PAIRS, kind="arrow") as writer:
-        blocks: Iterator[Any] = groups.only(~crowded).pair_blocks()
+        blocks = _pairs(workspace, groups.only(~crowded), layout, distance)
         if level == 2:
             crowds, hubs = _crowds(workspace, large, layout)
             tables["crowds"] = [crowds]
@@ -250,6 +262,23 @@ def near_range(
     if level == 1:
         tables["crowded"] = [_positions(workspace, "crowded", np.unique(large.members))]
     return Parts(tables, {"hot_buckets": int(crowded.sum())})
+
+
+def _pairs(
+    workspace: Workspace, groups: Buckets, layout: Layout, distance: int | None
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the pairs of documents that share a bucket, of images those near enough."""
+    if distance is None:
+        yield from groups.pair_blocks()
+        return
+    known, local = np.unique(groups.members, return_inverse=True)
+    looks = layout.looks(workspace, known)
+
+    def near(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        return hamming(looks[left], looks[right]) <= distance
+
+    for left, right in replace(groups, members=local.astype(np.int64)).pair_blocks(near):
+        yield known[left], known[right]
 
 
 def _has_own(groups: Buckets, num_own: int) -> np.ndarray:

@@ -17,6 +17,7 @@ from curate.dedup.candidates import distinct
 from curate.dedup.comparing import Compared, Scheme, column_of, sets_of, sketch_of
 from curate.dedup.exact import normalised_hashes
 from curate.dedup.runs import slices, sorted_run
+from curate.media.perceptual import PerceptualScheme
 from pipelines.passes.base import Parts, Workspace
 
 __all__ = ["shingle_shard", "sketch_crowded", "sketch_shard"]
@@ -28,6 +29,7 @@ def run_schema(**columns: Any) -> Any:
 
 
 SKETCHES = run_schema(doc_id=pa.binary(16))
+LOOKS = run_schema(doc_id=pa.binary(16), look=pa.uint64())  # of images: their perceptual hashes
 EXACT_RUNS = run_schema(
     key=pa.uint64(), low=pa.uint64(), id_high=pa.uint64(), id_low=pa.uint64(), row=pa.uint32()
 )
@@ -70,8 +72,9 @@ def big_endian(ids: Any) -> np.ndarray:
 def sketch_shard(workspace: Workspace, shard: Shard, exact: bool, scheme: Scheme | None) -> Parts:
     """Job: exact hashes and band keys of one shard's documents, each as sorted runs."""
     row = num_capped = num_shingled = 0
+    schema = LOOKS if isinstance(scheme, PerceptualScheme) else SKETCHES
     with (
-        workspace.writer("sketches", SKETCHES, kind="arrow") as sketches,
+        workspace.writer("sketches", schema, kind="arrow") as sketches,
         workspace.writer("exact_runs", EXACT_RUNS, kind="arrow") as exact_file,
         workspace.writer("band_runs", BAND_RUNS, kind="arrow") as band_file,
     ):
@@ -81,7 +84,7 @@ def sketch_shard(workspace: Workspace, shard: Shard, exact: bool, scheme: Scheme
         wanted = {"doc_id", *([hashed] if exact else []), *([column] if column else [])}
         most = _BATCH_MEDIA if column == "media" else _BATCH_ROWS
         for batch in iter_batches(workspace.storage, shard, sorted(wanted), max_rows=most):
-            sketches.write(batch.select(["doc_id"]))
+            known = {"doc_id": batch.column("doc_id")}
             rows = np.arange(row, row + batch.num_rows, dtype=np.uint32)
             row += batch.num_rows
             if exact:
@@ -96,6 +99,9 @@ def sketch_shard(workspace: Workspace, shard: Shard, exact: bool, scheme: Scheme
                 num_capped += int(found.is_capped.sum())
                 keys = found.keys[shingled]
                 band_runs.add(keys.reshape(-1), np.repeat(rows[shingled], scheme.bands))
+                if found.hashes is not None:
+                    known["look"] = pa.array(found.hashes)
+            sketches.write(pa.table(known, schema=schema))
         exact_runs.flush()
         band_runs.flush()
         tables = {

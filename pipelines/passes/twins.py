@@ -132,7 +132,8 @@ def survive(
 
     def score(left: np.ndarray, right: np.ndarray) -> np.ndarray:
         a, b = twins.position[left], twins.position[right]
-        return scores(workspace, sets, a, b, near["similarity"], _MAX_BYTES)
+        kind, floor = near["similarity"], near["threshold"]
+        return scores(workspace, sets, a, b, kind, _MAX_BYTES, floor=floor)
 
     crowds = Crowds(twins.crowds, score, near["threshold"] if near else 1.0)
     exact, close, kept_by, pairs, similar = survivors_of_crowds(

@@ -57,7 +57,7 @@ def verify_range(
         else (none, none)
     )
     shingles = ShingleSets(shards=tuple(sets), rows=tuple(s.rows for s in layout.sketches))
-    score = scores(workspace, shingles, left, right, kind, max_bytes)
+    score = scores(workspace, shingles, left, right, kind, max_bytes, floor=threshold)
     good = score >= threshold
     left, right, score = left[good], right[good], score[good]
     candidates = good.size
@@ -88,15 +88,21 @@ def scores(
     right: np.ndarray,
     kind: str,
     max_bytes: int,
+    *,
+    floor: float,
 ) -> np.ndarray:
-    """Return the similarity of pairs of positions; sets of `max_bytes` are in memory at a time."""
+    """Return the similarity of pairs of positions; sets of `max_bytes` are in memory at a time.
+
+    That of a pair below `floor` may be 0.
+    """
     result = np.empty(left.size)
     for begin, end in _chunks(workspace, shingles, left, right, max_bytes // 16):
         known, inverse = np.unique(
             np.concatenate([left[begin:end], right[begin:end]]), return_inverse=True
         )
         values, offsets = _load(workspace, shingles, known)
-        result[begin:end] = similarity(inverse.reshape(2, -1).T, values, offsets, kind)
+        local = inverse.reshape(2, -1).T
+        result[begin:end] = similarity(local, values, offsets, kind, floor)
     return result
 
 

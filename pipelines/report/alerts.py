@@ -101,7 +101,7 @@ def _losses(facts: Facts, data: dict[str, Any]) -> Alerts:
                 "warning",
                 "sources",
                 f"Source {row['source']} lost {lost}: {percent(documents)} of its documents, "
-                f"~{percent(tokens)} of its tokens.",
+                f"~{percent(tokens)} of its {data['corpus']['unit']}.",
             )
 
 
@@ -193,8 +193,8 @@ def _mixture(facts: Facts, data: dict[str, Any]) -> Alerts:
         yield level, "mixture", f"Read more than once, in epochs: {told}{more}."
     unread = [r for r in rows if r["available_tokens"] and not r["realised_tokens"]]
     if unread:
-        lost = si(sum(row["available_tokens"] for row in unread))
+        lost = f"{si(sum(row['available_tokens'] for row in unread))} {data['corpus']['unit']}"
         names = _names([row["domain"] for row in unread])
-        yield "notice", "mixture", f"Kept but never drawn: {names} ({lost} tokens)."
+        yield "notice", "mixture", f"Kept but never drawn: {names} ({lost})."
     if not data["corpus"]["drawn_tokens"]:
         yield "warning", "mixture", "Nothing is drawn: there is nothing to train on."

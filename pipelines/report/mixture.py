@@ -45,7 +45,8 @@ def mixture(facts: Facts) -> dict[str, Any]:
     before = {"amount": settings["budget_tokens"], "weights": asked["weights"]}  # had no phases
     told = settings.get("phases") or [{"name": "train", **before}]
     found = info.get("phases") or [{"unit": "tokens", "domains": rows}]
-    phases = [_phase(said, one) for said, one in zip(told, found, strict=True)]
+    unit = facts.corpus.unit
+    phases = [_phase(said, one, unit) for said, one in zip(told, found, strict=True)]
     asked_shares = [row["asked_share"] for row in rows]  # null where phases differ in their unit
     return {
         "budget_tokens": settings["budget_tokens"],
@@ -61,8 +62,11 @@ def mixture(facts: Facts) -> dict[str, Any]:
     }
 
 
-def _phase(said: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
-    """Return one phase: what was said, what came of it, the most drawn domains first."""
+def _phase(said: Mapping[str, Any], found: Mapping[str, Any], unit: str) -> dict[str, Any]:
+    """Return one phase: what was said, what came of it, the most drawn domains first.
+
+    What a manifest calls tokens is told in the corpus's own `unit`.
+    """
     plain = {"capped": 0, "capped_documents": 0, "curve": None, "factor_size": None}
     rows = [
         {
@@ -77,8 +81,8 @@ def _phase(said: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
     rows.sort(key=lambda row: -row["realised"] if len(rows) > _SHOWN else 0)
     return {
         "name": said["name"],
-        "unit": found["unit"],
-        "said": _said(said),
+        "unit": unit if found["unit"] == "tokens" else found["unit"],
+        "said": _said(said, unit),
         "rows": rows[:_SHOWN],
         "hidden": max(len(rows) - _SHOWN, 0),
         "total": {
@@ -98,9 +102,10 @@ def _phase(said: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _said(said: Mapping[str, Any]) -> str:
+def _said(said: Mapping[str, Any], unit: str) -> str:
     """Return the strategy in words."""
-    amount, unit = said.get("amount"), said.get("unit", "tokens")
+    amount = said.get("amount")
+    unit = unit if said.get("unit", "tokens") == "tokens" else said["unit"]
     epochs, weights = said.get("epochs"), said.get("weights")
     kind = str(said.get("kind", "weights" if weights else "natural"))
     how = _KINDS[kind].format(**(said.get("strategy") or {}))

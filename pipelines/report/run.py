@@ -14,6 +14,7 @@ from curate.corpus.errors import InputError, IntegrityError
 from pipelines.corpus import Corpus, open_corpus
 from pipelines.report.run_documents import documents
 from pipelines.report.run_plots import plot, thinned
+from pipelines.report.run_task import held_rows, pictures_of, series_of, task_of
 from pipelines.runs import FoundRun, metrics_of
 from pipelines.store import Store
 from train.config import TrainConfig
@@ -59,19 +60,23 @@ def run_data(run: FoundRun, corpus: Corpus | None) -> dict[str, Any]:
     lines, result, told = metrics_of(run.folder), run.result, run.told()
     config = TrainConfig.from_mapping(run.content["config"])
     steps = told["steps"] or max(told["step"], 1)
-    step_tokens = config.rows_per_step(run.content["row_tokens"]) * run.content["row_tokens"]
+    task = task_of(run.content, lines, result)
+    step_rows = config.rows_per_step(run.content["row_tokens"])
+    step_tokens = step_rows * run.content["row_tokens"]
     data: dict[str, Any] = {
         "format": RUN_FORMAT,
         "run": {name: told[name] for name in ("run", "corpus", "state", "step", "steps", "alarm")},
-        "tokens": told["step"] * step_tokens,
+        "task": task,
+        "read": told["step"] * (step_tokens if task["things"] == "text" else step_rows),
         "skipped": max([0, *(int(line.get("skipped") or 0) for line in lines)]),
         "result": result,
-        "curves": _curves(lines),
-        "phases": _phases(run, step_tokens // run.content["row_tokens"], steps),
+        "curves": _curves(lines, _measure(task)) | series_of(lines),
+        "phases": _phases(run, step_rows, steps),
         "held_out": _held_out(run, result),
-        "sources": _sources(run, lines, result, corpus),
+        "held_rows": held_rows(result),
+        "sources": _sources(run, lines, result, corpus, _measure(task)),
         "documents": documents(run, corpus),
-        "lineage": _lineage(run, step_tokens),
+        "lineage": _lineage(run, step_rows, task),
         "settings": run.content["config"],
         "corpus_report": None if corpus is None else _corpus_report(run, corpus),
     }
@@ -79,7 +84,12 @@ def run_data(run: FoundRun, corpus: Corpus | None) -> dict[str, Any]:
     return data
 
 
-def _curves(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _measure(task: Mapping[str, Any]) -> str:
+    """Return the key of what sources are compared in."""
+    return "bits_per_byte" if task["next_token"] else "nats"
+
+
+def _curves(lines: Sequence[Mapping[str, Any]], measure: str) -> dict[str, Any]:
     """Return name -> thinned points; `sources` and `held_out_sources` by name of source."""
 
     def of(key: str) -> list[list[float]]:
@@ -90,9 +100,9 @@ def _curves(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         return {
             name: thinned(
                 [
-                    (line["step"], line[key][name]["bits_per_byte"])
+                    (line["step"], line[key][name][measure])
                     for line in lines
-                    if line.get(key, {}).get(name, {}).get("bits_per_byte") is not None
+                    if line.get(key, {}).get(name, {}).get(measure) is not None
                 ]
             )
             for name in names
@@ -109,7 +119,8 @@ def _curves(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "sources": by_source("sources"),
         "held_out_sources": by_source("held_out_sources"),
         "last": {
-            name: last.get(name) for name in ("mean_loss", "bits_per_byte", "tokens_per_s", "mfu")
+            name: last.get(name)
+            for name in ("mean_loss", "bits_per_byte", "tokens_per_s", "mfu", "metrics")
         },
     }
 
@@ -172,6 +183,7 @@ def _sources(
     lines: Sequence[Mapping[str, Any]],
     result: Mapping[str, Any] | None,
     corpus: Corpus | None,
+    measure: str,
 ) -> list[dict[str, Any]]:
     """Return a row per source: what was asked and trained of it, and its loss first and last."""
     trained: dict[str, int] = dict.fromkeys(run.content["sources"], 0)
@@ -181,12 +193,12 @@ def _sources(
     for line in lines:
         for name, one in line.get("sources", {}).items():
             trained[name] = trained.get(name, 0) + int(one["targets"])
-            first.setdefault(name, one.get("bits_per_byte"))
-            last[name] = one.get("bits_per_byte")
+            first.setdefault(name, one.get(measure))
+            last[name] = one.get(measure)
         for name, one in line.get("held_out_sources", {}).items():
-            held[name] = one.get("bits_per_byte")
+            held[name] = one.get(measure)
     for name, one in (((result or {}).get("held_out") or {}).get("sources") or {}).items():
-        held[name] = (one.get("model") or {}).get("bits_per_byte")
+        held[name] = one["loss"] if "loss" in one else (one.get("model") or {}).get(measure)
     asked = _asked(corpus)
     whole = sum(trained.values())
     return [
@@ -195,7 +207,10 @@ def _sources(
             "tokens": count,
             "share": count / whole if whole else None,
             "asked": asked.get(name, {}).get("asked_share"),
-            "epochs": _ratio(count, asked.get(name, {}).get("available_tokens")),
+            # What another task predicts are not the tokens that are there.
+            "epochs": _ratio(count, asked.get(name, {}).get("available_tokens"))
+            if measure == "bits_per_byte"
+            else None,
             "first": first.get(name),
             "last": last.get(name),
             "held_out": held.get(name),
@@ -218,7 +233,7 @@ def _asked(corpus: Corpus | None) -> dict[str, Mapping[str, Any]]:
     return {row["domain"]: row for row in mixed.info["domains"]}
 
 
-def _lineage(run: FoundRun, step_tokens: int) -> list[list[str]]:
+def _lineage(run: FoundRun, step_rows: int, task: Mapping[str, Any]) -> list[list[str]]:
     """Return [what, value] pairs: all that went into the run."""
     content = run.content
     settled = _read(run.folder / "resolved.json")
@@ -238,7 +253,7 @@ def _lineage(run: FoundRun, step_tokens: int) -> list[list[str]]:
         ("Seed", str(seed)),
         ("Objective", config.objective),
         ("Model", f"{config.architecture}, depth {config.depth}, width {config.model_width}"),
-        ("Step", f"{step_tokens:,} tokens in rows of {content['row_tokens']:,}"),
+        ("Step", _step(step_rows, content["row_tokens"], task)),
         ("Optimizer", f"{settled.get('optimizer', config.optimizer)}, {config.schedule}"),
         (
             "Device",
@@ -246,6 +261,14 @@ def _lineage(run: FoundRun, step_tokens: int) -> list[list[str]]:
         ),
     ]
     return [[name, value] for name, value in rows if value]
+
+
+def _step(rows: int, row_tokens: int, task: Mapping[str, Any]) -> str:
+    if task["things"] == "text":
+        return f"{rows * row_tokens:,} tokens in rows of {row_tokens:,}"
+    if task["things"] == "pairs":
+        return f"{rows:,} pairs"
+    return f"{rows:,} {task['things']} of up to {row_tokens:,} {task['units']}"
 
 
 def _tokenizer(entry: Mapping[str, Any] | None) -> list[tuple[str, str]]:
@@ -304,6 +327,10 @@ def _alerts(data: Mapping[str, Any]) -> list[dict[str, str]]:
                 where = "all held-out text" if level == "warning" else row["source"]
                 text = f"On {where} a {min(counted)[1]} model, which only counts, predicts better."
                 found.append((level, text, "held_out"))
+    rows = data["held_rows"]
+    if rows and rows["chance"] and rows["rows"][-1]["loss"] >= rows["chance"]:
+        text = f"Held-out {data['task']['things']} cost as much as knowing nothing would."
+        found.append(("warning", text, "held_out"))
     if len(held) > 2 and held[-1][1] > _OVERFIT * min(p[1] for p in held):
         best = min(held, key=lambda p: p[1])
         text = f"Held-out loss was lowest near step {best[0]:,.0f} and has risen since."
@@ -331,8 +358,9 @@ def _pictures(data: Mapping[str, Any]) -> dict[str, Any]:
     curves, last = data["curves"], data["run"]["steps"] or max(data["run"]["step"], 2)
     marks: list[dict[str, Any]] = data["phases"]
 
-    result = data["result"] or {}
-    knowing_nothing = {"knowing nothing": float(result.get("chance_nats") or 0)}
+    task = data["task"]
+    chance = task["chance"]
+    knowing_nothing = {} if chance is None else {"knowing nothing": float(chance)}
     counted = {}
     for table in data["held_out"][:1]:
         bits = dict(zip(table["scorers"], table["rows"][-1]["bits"], strict=True))
@@ -363,6 +391,7 @@ def _pictures(data: Mapping[str, Any]) -> dict[str, Any]:
             rules=counted,
             size="wide",
         ),
+        **pictures_of(curves, task["shown"], last),
         "sources": {
             name: plot(
                 lines(curves["sources"][name], curves["held_out_sources"].get(name, [])),
@@ -370,6 +399,7 @@ def _pictures(data: Mapping[str, Any]) -> dict[str, Any]:
                 limits=shared,
             )
             for name in names
+            if task["next_token"] or len(names) > 1
         },
         **{
             name: plot(

@@ -23,6 +23,7 @@ _SHOWN = 6  # of each kind
 _MIN_TOKENS = 64  # a shorter text says little of itself
 _TEXT_BYTES = 420
 _PARTS = 40  # of a run
+_EVERY_TOKEN = (None, "next_token")  # what predicts all of a text, whenever it is read
 _LOOKED_AT = 10_000  # documents that may have risen
 
 
@@ -67,11 +68,16 @@ def documents(run: FoundRun, corpus: "Corpus | None") -> dict[str, Any] | None:
         )
         .collect()
     )
-    long = each.filter(pl.col("tokens") >= _MIN_TOKENS)
+    least, next_token = _MIN_TOKENS, run.content["config"].get("objective") in _EVERY_TOKEN
+    if not next_token:  # an image may have one target in all
+        middle = each.select(pl.col("tokens").median()).item()
+        least = min(least, round(middle or 0))
+    long = each.filter(pl.col("tokens") >= least)
     chosen = {
         "highest": long.sort("above", "doc_id", descending=[True, False]).head(_SHOWN),
         "lowest": long.sort("above", "doc_id").head(_SHOWN),
-        "risen": _risen(run, rows, last),
+        # Other tasks hide another part of a document each time it is read.
+        "risen": _risen(run, rows if next_token else rows.clear(), last),
     }
     return {
         "steps": [rows["step"].min(), last],

@@ -163,8 +163,8 @@ def _about_licenses(facts: Facts, found: dict[str, Any]) -> dict[str, str]:
     if found["bare_documents"]:
         share = percent(found["bare_tokens"] / tokens if tokens else None)
         text = (
-            f"{number(found['bare_documents'])} kept documents ({share} of the tokens) state no "
-            f"licence; the others state {number(stated)} of them."
+            f"{number(found['bare_documents'])} kept documents ({share} of the "
+            f"{facts.corpus.unit}) state no licence; the others state {number(stated)} of them."
         )
         return _answer("Licences", "unknown" if not stated else "warning", text, "licenses")
     names = [str(row["license"])[:40] for row in found["rows"]]

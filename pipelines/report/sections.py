@@ -12,7 +12,6 @@ import polars as pl
 from pipelines.packing import num_rows
 from pipelines.report.facts import KINDS, Facts, kind_of
 from pipelines.report.mixture import effective_number, mixture
-from pipelines.tokenizing import budget_unit
 
 __all__ = ["effective_number", "funnel", "head", "mixture", "reasons", "sources"]
 
@@ -42,7 +41,7 @@ def head(facts: Facts) -> dict[str, Any]:
         "bytes": int(documents["num_bytes"].sum()),
         "kept_bytes": int(kept["num_bytes"].sum()),
         "tokens": int(kept["tokens"].sum()),
-        "unit": budget_unit(corpus.manifest("tokenize").info.get("media") or {}),
+        "unit": corpus.unit,
         "train": train.height,
         "train_tokens": int(train["tokens"].sum()),
         "dropped_tokens_estimate": facts.estimate(dropped.values()),

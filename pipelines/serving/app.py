@@ -163,7 +163,7 @@ class _Pages:
         doc_id = request.path_params["doc_id"]
         with _turn(self._at_work), _missed():
             life = told(corpus, doc_id)
-        return _page("serve_why.html.j2", corpus=str(corpus.version), life=life)
+        return _page("serve_why.html.j2", corpus.unit, corpus=str(corpus.version), life=life)
 
     def run(self, request: "Request") -> str:
         """A training run's report, as far as the run has come."""
@@ -233,10 +233,10 @@ def _link(query: Any, page: int) -> str:
     return "?" + urlencode({**words, "page": page})
 
 
-def _page(template: str, **data: Any) -> str:
+def _page(template: str, unit: str = "tokens", **data: Any) -> str:
     from pipelines.pages import render_page
 
-    return render_page(template, data, "diff.css", "serve.css")
+    return render_page(template, data, "diff.css", "serve.css", unit=unit)
 
 
 def make_app(store: Store, port: int) -> "Starlette":

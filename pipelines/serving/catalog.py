@@ -10,6 +10,7 @@ from pipelines.checks.records import stored
 from pipelines.corpus import Corpus, open_corpus
 from pipelines.runs import FoundRun, runs_of
 from pipelines.store import Store
+from pipelines.tokenizing import budget_unit
 
 __all__ = ["catalog", "opened"]
 
@@ -78,13 +79,15 @@ def _version(store: Store, name: str) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=4096)
-def _numbers(store: Store, *manifests: tuple[str, str]) -> dict[str, int]:
+def _numbers(store: Store, *manifests: tuple[str, str]) -> dict[str, Any]:
     """Return a version's counts; manifests never change, so they are read once."""
     wanted = {name: digest for name, digest in manifests if name in ("judge", "tokenize", "mix")}
-    counts = {name: store.get_manifest(name, digest).counts for name, digest in wanted.items()}
+    found = {name: store.get_manifest(name, digest) for name, digest in wanted.items()}
+    counts = {name: manifest.counts for name, manifest in found.items()}
     return {
         "documents": counts["judge"]["documents"],
         "kept": counts["judge"]["kept"],
         "tokens": counts["tokenize"].get("tokens", 0),
+        "unit": budget_unit(found["tokenize"].info.get("media") or {}),
         "drawn_tokens": counts["mix"].get("drawn_tokens", 0),
     }

@@ -3,12 +3,20 @@
 from typing import Any
 
 from pipelines.corpus import MAX_COMPARED, Corpus, why
+from pipelines.explain import similarity_told
 
 __all__ = ["told"]
 
 _MAX_TEXT = 20_000
 _MAX_ROWS = 20
 _MAX_PLACES = 12
+
+
+def _likened(corpus: Corpus, edge: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return an edge with how alike the two are in words, as they were compared."""
+    if edge is None or edge["jaccard"] is None:
+        return edge
+    return {**edge, "alike": similarity_told(corpus, edge)}
 
 
 def told(corpus: Corpus, doc_id: str) -> dict[str, Any]:
@@ -23,7 +31,9 @@ def told(corpus: Corpus, doc_id: str) -> dict[str, Any]:
     rules = life["rules"]
     exempt = rules["exempt"]
     return {
-        **{name: life[name] for name in ("doc_id", "cleaning", "kept_instead", "tokens")},
+        **{name: life[name] for name in ("doc_id", "cleaning", "tokens")},
+        "kept_instead": _likened(corpus, life["kept_instead"]),
+        "shows": "Caption" if "media_hash" in document else "Text",
         "document": {name: value for name, value in document.items() if name != "text"},
         "is_forgotten": "forgotten" in verdict["reasons"],
         "text": text[:_MAX_TEXT],
@@ -44,7 +54,7 @@ def told(corpus: Corpus, doc_id: str) -> dict[str, Any]:
             for rule in rules["rules"]
         ],
         "signals": life["signals"],
-        "duplicates": life["duplicates"][:MAX_COMPARED],
+        "duplicates": [_likened(corpus, edge) for edge in life["duplicates"][:MAX_COMPARED]],
         "num_duplicates": len(life["duplicates"]),
         "contamination": life["contamination"][:_MAX_ROWS],
         "num_contamination": len(life["contamination"]),

@@ -211,7 +211,7 @@ def test_a_file_is_known_by_size_and_time_and_has_no_key_of_its_own(tree):
         ("data/a.json", "there is no 'a.json' in 'data'. Did you mean 'a.jsonl'"),
         ("data/*.csv", "there is no '*.csv' in 'data'"),
         ("data/deep/image.tiff", "no reader for 'data/deep/image.tiff'"),
-        ("pictures", "holds no file with a known suffix"),
+        ("pictures", "holds images, and the recipe's schema is of texts; say `schema: image`"),
     ],
 )
 def test_a_path_without_files_says_where_it_looked_and_what_is_near(tree, path, message):

@@ -54,8 +54,8 @@ def test_every_preset_names_its_reference_and_answers_for_every_document(name: s
     assert margins(rules, signals).columns == outcome.columns
 
 
-# fineweb2:LANGUAGE is fineweb_quality@datatrove with the thresholds of a language; images and sounds
-# are no texts, test_media_signals.py has canaries of theirs.
+# fineweb2:LANGUAGE is fineweb_quality@datatrove with the thresholds of a language; images and
+# sounds are no texts, test_media_signals.py has canaries of theirs.
 OTHERS = ("fineweb2:", "image_", "audio_", "pair_")
 
 

@@ -172,7 +172,7 @@ def test_kept_documents_come_back_from_the_bytes_of_every_format(
 
 def test_every_format_is_read_here() -> None:
     assert set(READERS) == set(token_formats())
-    assert set(formats()) == {"parquet", *READERS}
+    assert set(formats()) == {"parquet", "webdataset", *READERS}
 
 
 def test_many_small_files_hold_what_one_large_file_holds(

@@ -165,7 +165,9 @@ def test_nothing_is_trained_on_a_version_that_still_holds_what_was_forgotten(sto
     config = {"depth": 1, "batch_rows": 3, "steps": 40}
     prepare_run(open_corpus("tiny@1", store=store), config)
     _take(store)
-    with pytest.raises(InputError, match="tiny@1 holds . of the documents that were forgotten since"):
+    with pytest.raises(
+        InputError, match="tiny@1 holds . of the documents that were forgotten since"
+    ):
         prepare_run(open_corpus("tiny@1", store=store), config)
     prepare_run(open_corpus("tiny", store=store), config)
 

@@ -24,11 +24,13 @@ from curate.corpus.errors import InputError
 from curate.corpus.shard import read_shard
 from curate.media.decode import check, decode_image, decode_sound
 from curate.readers.columns import Problem
+from curate.readers.discover import left_alone
 from pipelines.corpus import Corpus, open_corpus
 from pipelines.exchange.exporting import export
 from pipelines.forget.selecting import Request
 from pipelines.forget.takedown import forget
 from pipelines.recipe import Recipe, parse_recipe
+from pipelines.store import Store
 from pipelines.verify import verify
 
 WHEN = datetime(2026, 11, 22, 16, 0, tzinfo=UTC)
@@ -83,6 +85,14 @@ def recipe(base: Path, **sections: Any) -> Recipe:
 
 def shards(corpus: Corpus) -> Any:
     return pa.concat_tables([read_shard(corpus.store.storage, s) for s in corpus.shards("tokens")])
+
+
+def cleaned(store: Path) -> list[Any]:
+    """Return the shards of the cleaned documents of a store with one such manifest."""
+    (path,) = (store / "clean" / "manifests").glob("*.json")
+    opened = Store(str(store))
+    found = opened.get_manifest("clean", path.stem).tables["documents"]
+    return [read_shard(opened.storage, shard) for shard in found]
 
 
 def check_laws(lab: Any, corpus: Corpus) -> None:
@@ -177,13 +187,14 @@ def test_parts_of_any_size_hold_the_same_images(
     lab: Any, pictures: Any, drawn: Path, tmp_path: Path
 ) -> None:
     folder, sections = pictures
-    lab.run(recipe(folder, collect={"part_bytes": 4000}, **sections), tmp_path / "s")
-    many, one = (open_corpus("media", store=str(s)) for s in (tmp_path / "s", drawn))
-    assert len(many.shards("documents")) > len(one.shards("documents"))
+    small = recipe(folder, collect={"part_bytes": 4000}, **sections)
+    lab.run(small, tmp_path / "s", until="clean")
+    many, one = (cleaned(store) for store in (tmp_path / "s", drawn))
+    assert len(many) > len(one), "shards of documents"
 
-    def rows(corpus: Corpus) -> list[Any]:
-        found = shards(corpus).sort_by("doc_id").to_pylist()
-        return [(r["doc_id"], r["split"], r["pixels"]) for r in found]
+    def rows(tables: list[Any]) -> list[Any]:
+        found = pa.concat_tables(tables).sort_by("doc_id")
+        return found.select(["doc_id", "media", "meta"]).to_pylist()
 
     assert rows(many) == rows(one)
 
@@ -199,10 +210,7 @@ def test_another_look_at_the_same_patches_decodes_nothing_again(
         recipe(folder, **{**sections, "mix": {"budget": "40 tokens"}})
 
 
-@pytest.mark.parametrize("with_purge", [False, True])
-def test_a_forgotten_image_is_gone_whatever_its_caption(
-    lab: Any, tmp_path: Path, with_purge: bool
-) -> None:
+def test_a_forgotten_image_is_gone_whatever_its_caption(lab: Any, tmp_path: Path) -> None:
     rows = [{"image": {"bytes": png(n), "path": None}, "caption": f"no {n}"} for n in range(6)]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
     sections = {
@@ -213,28 +221,30 @@ def test_a_forgotten_image_is_gone_whatever_its_caption(
     store = tmp_path / "store"
     lab.run(recipe(tmp_path, **sections), store)
     corpus = open_corpus("media", store=str(store))
-    doc = next(r for r in lab.frame(corpus, "documents").to_dicts() if r["text"] == "no 2")
-    request = Request(ids=(bytes.fromhex(doc["doc_id"]),))
-    forget("media", request, store=str(store), with_purge=with_purge, now=WHEN)
-    corpus = open_corpus("media", store=str(store))
-    assert verify(corpus) == []
-    table = shards(corpus)
-    mine = table.filter(pa.compute.equal(table["num_bytes"], 0)).to_pylist()
-    assert [row["doc_id"].hex() for row in mine] == [doc["doc_id"]]
-    assert not any(mine[0]["pixels"])
-    after = {r["doc_id"]: r for r in lab.frame(corpus, "documents").to_dicts()}
-    assert (after[doc["doc_id"]]["media"], after[doc["doc_id"]]["media_bytes"]) == ("", 0)
-    secret = png(2)[40:80]  # inside the compressed pixels
-    rows[2]["caption"] = "a caption that nobody has seen"
+    before = {r["text"]: r["doc_id"] for r in lab.frame(corpus, "documents").to_dicts()}
+    gone = set()
+    for number, with_purge in ((2, False), (4, True)):
+        gone.add(before[f"no {number}"])
+        request = Request(ids=(bytes.fromhex(before[f"no {number}"]),))
+        forget("media", request, store=str(store), with_purge=with_purge, now=WHEN)
+        corpus = open_corpus("media", store=str(store))
+        assert verify(corpus) == []
+        table = shards(corpus)
+        mine = table.filter(pa.compute.equal(table["num_bytes"], 0)).to_pylist()
+        assert {row["doc_id"].hex() for row in mine} == gone
+        assert not any(any(row["pixels"]) for row in mine)
+        for row in lab.frame(corpus, "documents").to_dicts():
+            assert (row["media"] == "", row["media_bytes"] == 0) == (row["doc_id"] in gone,) * 2
+        rows[number]["caption"] = f"a caption {number} that nobody has seen"
+    secret = png(4)[40:80]  # inside the compressed pixels
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
     lab.run(recipe(tmp_path, **sections), store)
     corpus = open_corpus("media", store=str(store))
     check_laws(lab, corpus)
-    assert shards(corpus).num_rows == 5, "another caption brings it back under no other name"
-    if with_purge:
-        for shard in corpus.shards("documents"):
-            whole = read_shard(corpus.store.storage, shard)
-            assert not any(secret in data for data in whole["media"].to_pylist())
+    assert shards(corpus).num_rows == 4, "another caption brings it back under no other name"
+    for shard in corpus.shards("documents"):
+        whole = read_shard(corpus.store.storage, shard)
+        assert not any(secret in data for data in whole["media"].to_pylist())
 
 
 def test_pairs_of_a_webdataset_carry_their_captions(lab: Any, tmp_path: Path) -> None:
@@ -277,8 +287,18 @@ def test_pairs_of_a_webdataset_carry_their_captions(lab: Any, tmp_path: Path) ->
     data = pq.read_table(tmp_path / "out" / "data")
     assert sorted(data["media"].to_pylist()) == sorted(png(number) for number in range(8))
     assert set(data["text"].to_pylist()) == texts
-    with pytest.raises(InputError, match="exported once"):
-        export(corpus, "parquet", tmp_path / "more", what="drawn")
+    for form in ("parquet", "webdataset"):
+        with pytest.raises(InputError, match="exported once"):
+            export(corpus, form, tmp_path / "more", what="drawn")
+    export(corpus, "webdataset", tmp_path / "tars")
+    again = {**sections, "sources": [{"name": "p", "paths": "tars"}]}
+    lab.run(recipe(tmp_path, **again), tmp_path / "again", until="clean")
+
+    def pairs(store: Path) -> set[tuple[bytes, str]]:
+        found = pa.concat_tables(cleaned(store))
+        return set(zip(found["media"].to_pylist(), found["text"].to_pylist(), strict=True))
+
+    assert pairs(tmp_path / "again") == pairs(tmp_path / "store")
     assert len({r["text_hash"] for r in lab.frame(corpus, "documents").to_dicts()}) == 8
 
 
@@ -292,6 +312,7 @@ def test_sounds_of_an_archive_become_samples(lab: Any, tmp_path: Path) -> None:
         archive.writestr("wav/broken.wav", wav(51)[:60])
         archive.writestr("wav/none.wav", wav(52, 0.0))
         archive.writestr("README", b"hello")
+        archive.writestr("wav/nobody.txt", b"the caption of no sound")
         archive.writestr("labels.csv", "file,digit\nwav/0.wav,7\nwav/1.wav,8\n")
         flac = io.BytesIO()
         soundfile.write(flac, np.arange(800, dtype=np.int16), 8000, format="FLAC")
@@ -305,7 +326,7 @@ def test_sounds_of_an_archive_become_samples(lab: Any, tmp_path: Path) -> None:
     corpus = open_corpus("media", store=str(tmp_path / "store"))
     check_laws(lab, corpus)
     told = [(r["reason"], r["detail"][:10]) for r in lab.frame(corpus, "quarantine").to_dicts()]
-    assert sorted(reason for reason, _ in told) == ["invalid_media", "invalid_media", "truncated"]
+    assert sorted(reason for reason, _ in told) == [*["invalid_media"] * 3, "truncated"]
     documents = {r["key"]: r for r in lab.frame(corpus, "documents").to_dicts()}
     assert json.loads(documents["wav/0.wav"]["meta"])["digit"] == "7"
     assert json.loads(documents["wav/0.wav"]["meta"])["num_samples"] == 400
@@ -330,6 +351,9 @@ def _meta(row: Any) -> Any:
 
 def test_digits_of_an_idx_file_keep_their_pixels_and_labels(lab: Any, tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (5, 4, 4), dtype=np.uint8)
+    (tmp_path / "u-images-idx3-ubyte").write_bytes(
+        b"\0\0\x08\x03" + struct.pack(">III", 1, 4, 4) + bytes(17)  # one byte too many
+    )
     head = b"\0\0\x08\x03" + struct.pack(">III", 6, 4, 4)
     (tmp_path / "t-images-idx3-ubyte").write_bytes(head + pixels.tobytes())  # one is missing
     labels = b"\0\0\x08\x01" + struct.pack(">I", 6) + bytes(range(6))
@@ -341,11 +365,13 @@ def test_digits_of_an_idx_file_keep_their_pixels_and_labels(lab: Any, tmp_path: 
     }
     lab.run(recipe(tmp_path, **sections), tmp_path / "store")
     corpus = open_corpus("media", store=str(tmp_path / "store"))
-    assert [r["reason"] for r in lab.frame(corpus, "quarantine").to_dicts()] == ["truncated"]
+    told = [r["reason"] for r in lab.frame(corpus, "quarantine").to_dicts()]
+    assert told == ["truncated", "invalid_media"]
     table = {r["doc_id"].hex(): r["pixels"] for r in shards(corpus).to_pylist()}
     for row in lab.frame(corpus, "documents").to_dicts():
-        label = json.loads(row["meta"])["label"]
-        assert table[row["doc_id"]] == pixels[label].reshape(-1).tolist()
+        label = json.loads(row["meta"]).get("label")
+        if label is not None:
+            assert table[row["doc_id"]] == pixels[label].reshape(-1).tolist()
 
 
 @pytest.mark.parametrize(
@@ -398,6 +424,26 @@ def test_a_readers_schema_goes_with_the_recipes(
     assert str(caught.value).count("source 'a'") == 1
 
 
+def test_files_of_another_kind_in_a_folder_are_told_by_name(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("a.png", "b.txt", "in/c.ogg", "in/d.wav", "e.tar"):
+        (tmp_path / name).write_bytes(b"x")
+    assert left_alone(["."], str(tmp_path), "image") == ["b.txt", "in/c.ogg", "in/d.wav"]
+    assert left_alone([".", "a.png"], str(tmp_path), "audio") == ["a.png", "b.txt", "in/c.ogg"]
+
+
+def test_of_an_image_that_moves_the_first_picture_counts_and_it_is_told() -> None:
+    from PIL import Image
+
+    stream = io.BytesIO()
+    first, second = (Image.new("L", (8, 8), level) for level in (10, 200))
+    first.save(stream, "GIF", save_all=True, append_images=[second])
+    found = check(stream.getvalue(), "image")
+    assert found == {"format": "gif", "width": 8, "height": 8, "animated": True}
+    media = {"kind": "image", "size": 8, "channels": 1, "patch": 4}
+    assert set(decode_image(stream.getvalue(), media).reshape(-1).tolist()) == {10}
+
+
 def test_headers_that_claim_too_much_are_refused_before_anything_is_decoded() -> None:
     hours = bytearray(wav(0))
     found = check(claims(100_000, 100_000), "image")
@@ -410,6 +456,10 @@ def test_headers_that_claim_too_much_are_refused_before_anything_is_decoded() ->
     found = check(day, "audio")
     assert isinstance(found, Problem)
     assert (found.reason, "1,440 minutes" in found.detail) == ("too_large", True)
+    for rate, told in ((1, "2.8 hours, above 2"), (16_000_001, "a rate of 16,000,001 Hz")):
+        found = check(wav(0, 10_000 / rate, rate=rate), "audio")
+        assert isinstance(found, Problem)
+        assert (found.reason, told in found.detail) == ("too_large", True)
 
 
 def test_images_are_cropped_or_padded_and_laid_over_white() -> None:
@@ -434,6 +484,26 @@ def test_images_are_cropped_or_padded_and_laid_over_white() -> None:
     assert set(grey.reshape(-1).tolist()) == {0x80}
 
 
+def test_what_is_no_number_is_silent_and_what_is_too_loud_is_clipped() -> None:
+    import soundfile
+
+    stream = io.BytesIO()
+    wave = np.array([np.nan, np.inf, -np.inf, 3e38, 0.5], dtype=np.float32)
+    soundfile.write(stream, wave, 8000, format="WAV", subtype="FLOAT")
+    assert decode_sound(stream.getvalue(), 8000).tolist() == [0, 32767, -32768, 32767, 16384]
+
+
+def test_the_length_of_a_compressed_sound_is_what_can_be_decoded() -> None:
+    import soundfile
+
+    stream = io.BytesIO()
+    soundfile.write(stream, np.zeros(2000), 8000, format="WAV", subtype="IMA_ADPCM")
+    found = check(stream.getvalue(), "audio")
+    assert not isinstance(found, Problem)
+    assert found["num_samples"] >= 2000
+    assert found["duration_s"] == found["num_samples"] / 8000
+
+
 def test_sounds_of_another_rate_keep_their_pitch() -> None:
     import soundfile
 
@@ -445,28 +515,17 @@ def test_sounds_of_another_rate_keep_their_pitch() -> None:
     assert int(np.abs(np.fft.rfft(samples)).argmax()) == 440
 
 
-def test_the_shared_webdataset_becomes_pairs(lab: Any, tmp_path: Path) -> None:
-    path = SHARED / "image_text" / "noto_emoji_sample_webdataset.tar"
-    if not path.exists():
-        pytest.skip(f"needs {path}, of the shared data")
-    sections = {
-        "schema": "pair",
-        "sources": [{"name": "a", "paths": str(path)}],
-        "tokenize": {"tokenizer": {"bytes": True}},
-    }
-    lab.run(recipe(tmp_path, **sections), tmp_path / "store")
-    corpus = open_corpus("media", store=str(tmp_path / "store"))
-    check_laws(lab, corpus)
-    assert corpus.manifest("tokenize").counts["documents"] == 101
-    assert lab.frame(corpus, "quarantine").height == 0
-
-
 @pytest.mark.parametrize(
     ("path", "source", "sections"),
     [
         (
             "image_text/noto_emoji_64px.parquet",
             {"columns": {"media": "image", "text": "caption", "key": "key"}},
+            {"schema": "pair", "tokenize": {"tokenizer": {"bytes": True}}},
+        ),
+        (
+            "image_text/noto_emoji_sample_webdataset.tar",
+            {},
             {"schema": "pair", "tokenize": {"tokenizer": {"bytes": True}}},
         ),
         ("images/mnist", {"format": "idx"}, {"schema": "image"}),

@@ -1,16 +1,24 @@
 """Near-duplicates of images and sounds through the passes that texts go through."""
 
 import numpy as np
+import polars as pl
+import pyarrow as pa
 import pytest
 import soundfile
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from curate.corpus.errors import InputError
+from curate.corpus.shard import read_shard
+from curate.media.perceptual import PerceptualScheme, hamming, hashes_of
 from pipelines.corpus import open_corpus, why
 from pipelines.demanded import families_of
 from pipelines.explain import explain
+from pipelines.overlap import overlap
+from pipelines.packing import rows_told
 from pipelines.recipe import parse_recipe
 from pipelines.report.page import build_report
+from pipelines.serving.life import told as life
+from pipelines.tables import show_table
 
 
 def _picture(seed, size=48):
@@ -70,6 +78,16 @@ def test_a_copy_of_an_image_goes_in_favour_of_the_larger_and_the_report_shows_bo
     told = capsys.readouterr().out
     assert "32 x 32 pixels, jpeg" in told
     assert "of 64 bits of their looks differ" in told
+    assert "Jaccard" not in told
+    (shown,) = life(corpus, copy)["duplicates"]
+    assert "of 64 bits of their looks differ" in shown["alike"]
+    size = (files / "copy.jpg").stat().st_size
+    where = f"media_bytes = {size}"
+    show_table("tiny", "documents", where=where, rows=3, store=str(tmp_path / "store"))
+    assert f"media        {size} bytes" in capsys.readouterr().out
+    assert rows_told(corpus.manifest("pack"), corpus.unit).startswith("4 rows of 16 patches, ")
+    with pytest.raises(InputError, match="has the schema image; `deduplicate: {against"):
+        overlap("tiny", "tiny", store=str(tmp_path / "store"))
 
 
 def test_a_quieter_copy_of_a_sound_is_a_near_duplicate(lab, tmp_path):
@@ -86,6 +104,43 @@ def test_a_quieter_copy_of_a_sound_is_a_near_duplicate(lab, tmp_path):
     assert "Frames kept" in html
     assert 'class="wave"' in html
     assert "landmarks: pairs of spectral peaks" in html
+
+
+def _stroke(seed):
+    """Return a bright line on black: such images share blocks of their hashes and few are twins."""
+    rng = np.random.default_rng(seed)
+    made = Image.new("L", (20, 20))
+    ends = [tuple(rng.integers(2, 18, 2).tolist()) for _ in range(3)]
+    ImageDraw.Draw(made).line(ends, fill=255, width=3)
+    return made
+
+
+def test_drawings_that_share_blocks_are_compared_only_where_their_hashes_are_near(lab, tmp_path):
+    files = tmp_path / "files"
+    files.mkdir()
+    for seed in range(60):
+        _stroke(seed).save(files / f"{seed}.png")
+        if seed % 20 == 0:
+            _stroke(seed).resize((40, 40)).save(files / f"{seed}-large.png")
+    found = {}
+    for most in (1000, 2):  # all pairs of a bucket, or almost every bucket crowded
+        recipe = _recipe(lab, tmp_path, "image", deduplicate={"near": {"max_bucket": most}})
+        lab.run(recipe, tmp_path / "store")
+        corpus = open_corpus("tiny", store=str(tmp_path / "store"))
+        counts = corpus.manifest("deduplicate").counts
+        assert (counts["hot_documents"] > 0) == (most == 2)
+        gone = lab.frame(corpus, "verdicts").filter(~pl.col("kept"))
+        found[most] = sorted(gone["doc_id"]), counts["candidates"]
+    assert found[1000][0] == found[2][0] != []
+    shards = corpus.shards("documents")
+    media = pa.concat_arrays(
+        [read_shard(corpus.store.storage, s)["media"].combine_chunks() for s in shards]
+    )
+    hashes, _ = hashes_of(media)
+    left, right = np.triu_indices(hashes.size, 1)
+    keys = PerceptualScheme().keys(hashes)
+    assert found[1000][1] == int((hamming(hashes[left], hashes[right]) <= 8).sum())
+    assert found[1000][1] < int((keys[left] == keys[right]).any(axis=1).sum())
 
 
 def _parsed(kind, **near):

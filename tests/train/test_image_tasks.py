@@ -54,7 +54,7 @@ def _model(objective, size=16, patch=2, drawn=True, **task):
 def test_what_is_made_of_an_image_does_not_depend_on_the_others(objective):
     model = _model(objective)
     together = model(_rows())
-    for row in range(6):
+    for row in (0, 5):
         alone = model(_rows(1, first=row))
         torch.testing.assert_close(alone.units[0], together.units[row], rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(alone.counted[0], together.counted[row])

@@ -13,7 +13,8 @@ from curate.corpus.errors import InputError
 from train.config import TrainConfig, parts_of
 from train.data import Stream
 from train.media import MediaReader, checked_media
-from train.objectives import find
+from train.model import Model, ModelSpec
+from train.objectives import Rows, find
 from train.parallel import Ranks
 from train.rows import open_rows
 from train.runfile import load_run
@@ -204,3 +205,23 @@ def test_two_tasks_that_couple_rows_do_not_mix():
     assert parts_of("simclr + 2e1*masked_token") == {"simclr": 1.0, "masked_token": 20.0}
     with pytest.raises(InputError, match="a mix has room for one such task"):
         find("simclr + moco")
+
+
+def test_the_tower_of_sounds_does_not_see_what_is_behind_an_end(tmp_path):
+    captions = [f"sound {i}" for i in range(5)]
+    path = runs.pair_run(
+        tmp_path / "a", SOUNDS, captions, rate=8000, hop=40, mels=8, objective="clip", **SIZES
+    )
+    run, _, plans, reader = _opened(path)
+    shape = {"vocab_size": run.vocab_size, "row_tokens": run.row_tokens, "media": run.media}
+    torch.manual_seed(0)
+    model = Model(ModelSpec.of(run.config, specials=run.specials, **shape)).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():  # branches begin at zero
+            parameter.add_(0.1 * torch.randn(parameter.shape))
+        rows = reader.rows(plans["train"], np.arange(5))
+        whole = model(rows, "features")
+        for i, length in enumerate(rows.lengths.tolist()):
+            own = {k: v[i : i + 1] for k, v in vars(rows).items() if v is not None}
+            alone = Rows(**{**own, "samples": own["samples"][:, :length]})
+            torch.testing.assert_close(model(alone, "features")[0], whole[i], rtol=1e-4, atol=1e-5)

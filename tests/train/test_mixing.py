@@ -1,9 +1,13 @@
 """Mixes of tasks, tasks that begin from one another's weights, and what is told of them."""
 
+import copy
 import importlib.util
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -16,9 +20,14 @@ from train.alarms import Alarm, Alarms, Seen
 from train.config import TrainConfig
 from train.feedback import document_sums, measured, weights
 from train.generate import generate, load_model
+from train.glance import glance
 from train.initial import describe
 from train.model import Model, ModelSpec
 from train.objectives import Rows, find
+from train.parallel import Ranks
+from train.rows import reader_of
+from train.runfile import load_run
+from train.shards import Plan, Shards
 
 SIZES = {"depth": 1, "width": 32, "heads": 2, "batch_rows": 4, "attention": "dense"}
 MIX = "masked_token + 2 * next_token"
@@ -85,9 +94,9 @@ def test_a_mix_is_the_weighted_sum_of_its_parts_each_seen_its_own_way(tmp_path):
 
 
 def test_a_mix_is_killed_and_resumed_and_handed_off(tmp_path):
+    often = {"checkpoint_every": 2, "log_every": 1, "eval_every": 3, "eval_rows": 4}
     paths = [
-        _text(tmp_path / part, objective=MIX, steps=6, checkpoint_every=2, log_every=1)
-        for part in ("whole", "killed")
+        _text(tmp_path / part, objective=MIX, steps=6, **often) for part in ("whole", "killed")
     ]
     result = train.run(paths[0], _quiet)
 
@@ -103,6 +112,10 @@ def test_a_mix_is_killed_and_resumed_and_handed_off(tmp_path):
     last = _lines(paths[0])[-1]
     assert last["bits_per_byte"] is None
     assert last["metrics"].keys() == {"masked_token/loss", "next_token/loss"}
+    found = map(json.loads, (paths[1].parent / "metrics.jsonl").read_text().splitlines())
+    (glance,) = [line for line in found if "held_out_nats" in line]
+    assert glance["held_out_metrics"].keys() >= last["metrics"].keys()
+    assert glance["held_out_bits_per_byte"] is None
     assert result["held_out"]["metrics"].keys() > last["metrics"].keys()
     assert "documents" not in result["held_out"]
     assert result["sample"] is None
@@ -116,6 +129,65 @@ def test_a_mix_is_killed_and_resumed_and_handed_off(tmp_path):
     (folder / "config.json").write_text(json.dumps({"model_type": "preceptor", "preceptor": {}}))
     with pytest.raises(InputError, match="of another version"):
         load_model(folder)
+
+
+class Together(Ranks):
+    """One of two ranks, each in a thread of its own."""
+
+    barrier: ClassVar = threading.Barrier(2, timeout=60)
+    given: ClassVar = {}
+
+    def gather_rows(self, tensor):
+        self.given[self.rank] = tensor.clone()
+        self.barrier.wait()
+        found = torch.cat([self.given[rank] for rank in range(2)])
+        self.barrier.wait()
+        return found
+
+    def sum_(self, tensor):
+        return tensor.copy_(self.gather_rows(tensor[None]).sum(0))
+
+
+@pytest.mark.parametrize("objective", ["simclr + 2 * rotation", "rotation"])
+def test_a_glance_compares_the_rows_of_a_step_whatever_the_ranks(objective, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 255, (13, 1, 8, 8)).astype(np.uint8)
+    sources = ["a"] * 8 + ["b"] * 5
+    path = runs.image_run(
+        tmp_path / "a", pixels, held_out=range(2, 13), sources=sources, objective=objective, **SIZES
+    )
+    run = load_run(path, columns=["num_bytes"])
+    shards = Shards(run.shards)
+    plan = Plan(run.plans["validation"], shards, num_sources=2)
+    model = Model(
+        ModelSpec.of(run.config, vocab_size=0, row_tokens=run.row_tokens, media=run.media)
+    )
+    reader = reader_of(run, shards, None)
+
+    def look(ranks, model):
+        told = {}
+        sums = glance(
+            model, reader, plan, torch.device("cpu"), 99, num_sources=2, ranks=ranks,
+            batch_rows=5, metrics=told,
+        )  # fmt: skip
+        return sums, told
+
+    alone, told = look(None, model)
+    with ThreadPoolExecutor(2) as pool, torch.no_grad():
+        ranks = [Together(rank=rank, world=2) for rank in range(2)]
+        shared = list(pool.map(look, ranks, [copy.deepcopy(model) for _ in ranks]))
+    for sums, metrics in shared:
+        torch.testing.assert_close(sums, alone)
+        assert metrics == pytest.approx(told)
+    coupled = objective != "rotation"
+    groups = [np.arange(0, 10, 2), np.arange(1, 11, 2)] if coupled else [np.arange(11)]
+    with torch.no_grad():
+        losses = [model.eval()(reader.rows(plan, group)) for group in groups]
+    assert float(alone[0].sum()) == pytest.approx(sum(float(one.total) for one in losses), rel=1e-5)
+    assert float(alone[1].sum()) == sum(float(one.count) for one in losses)
+    assert alone[1].min() > 0, "every source is seen"
+    name = "rotation/accuracy" if coupled else "accuracy"
+    hits = sum(one.metrics[name] for one in losses)
+    assert told[name] == pytest.approx(float(hits[0] / hits[1]))
 
 
 def test_another_task_begins_with_the_backbone_of_the_first(tmp_path, capsys):

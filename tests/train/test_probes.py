@@ -15,20 +15,20 @@ MEDIA = {"kind": "image", "size": 8, "channels": 1, "patch": 2}
 
 @pytest.fixture(scope="module")
 def digits():
-    """600 images of 8 x 8 as rows, and their classes."""
+    """400 images of 8 x 8 as rows, and their classes."""
     found = load_digits()
-    pixels = (found.images[:600] * 15.9).astype(np.uint8)[:, None]
-    zeros = torch.zeros(600, 1, dtype=torch.int64)
-    keys = torch.tensor([[7, 0, row] for row in range(600)])
+    pixels = (found.images[:400] * 15.9).astype(np.uint8)[:, None]
+    zeros = torch.zeros(400, 1, dtype=torch.int64)
+    keys = torch.tensor([[7, 0, row] for row in range(400)])
     rows = Rows(
         tokens=zeros,
         targets=zeros,
         sources=zeros,
-        documents=torch.arange(600)[:, None],
+        documents=torch.arange(400)[:, None],
         keys=keys,
         pixels=torch.from_numpy(pixels),
     )
-    return rows, found.target[:600].astype(np.int64)
+    return rows, found.target[:400].astype(np.int64)
 
 
 @pytest.fixture(scope="module")

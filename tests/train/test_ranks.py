@@ -78,6 +78,13 @@ def _losses(path):
     return {line["step"]: line["loss"] for line in lines if "loss" in line}
 
 
+def _glance(path):
+    """Return what the first glance at held-out rows saw."""
+    lines = map(json.loads, (path.parent / "metrics.jsonl").read_text().splitlines())
+    line = next(line for line in lines if "held_out_nats" in line)
+    return {"loss": line["held_out_nats"], **line["held_out_metrics"]}
+
+
 def _on_two_ranks(tmp_path, *places):
     """Make some steps of runs on two ranks; return the rows of each run's steps, by rank."""
     with socket.socket() as free:
@@ -117,8 +124,9 @@ def test_one_rank_then_two_then_one_give_the_same_rows_and_losses(make_run, tmp_
     elastic = make_run("elastic", **SETTINGS)
     pieces = make_run("pieces", parallel="fsdp", micro_rows=1, **SETTINGS)
     contrast = {"objective": "moco", "batch_rows": 8, "steps": 4, "depth": 1, "width": 32}
-    contrast |= {"heads": 2, "attention": "dense", "log_every": 1}
-    pixels = np.random.default_rng(0).integers(0, 255, (20, 1, 8, 8)).astype(np.uint8)
+    contrast |= {"heads": 2, "attention": "dense", "log_every": 1, "eval_every": 2}
+    contrast |= {"held_out": range(20, 29), "queue_size": 16}
+    pixels = np.random.default_rng(0).integers(0, 255, (29, 1, 8, 8)).astype(np.uint8)
     coupled = [
         runs.image_run(tmp_path / f"coupled{i}", pixels, **contrast, **more)
         for i, more in enumerate(({}, {"micro_rows": 3}, {"micro_rows": 2, "parallel": "fsdp"}))
@@ -131,6 +139,7 @@ def test_one_rank_then_two_then_one_give_the_same_rows_and_losses(make_run, tmp_
     whole = _losses(coupled[0])
     for path in coupled[1:]:  # rows that are one another's examples, wherever they are
         assert _losses(path) == pytest.approx({i: whole[i] for i in (1, 2, 3)}, rel=2e-5)
+        assert _glance(path) == pytest.approx(_glance(coupled[0]), rel=2e-5)
     expected = [b.keys.tolist() for b, _ in zip(open_rows(alone).batches(), range(9), strict=False)]
     for seen, steps in ((copies, range(3, 7)), (first, range(4)), (rest, range(3, 9))):
         for rank in range(2):

@@ -9,6 +9,7 @@ import scipy.signal
 import torch
 
 from curate.corpus.errors import InputError
+from train import keyed
 from train.model import Model, ModelSpec
 from train.models.frames import (
     FLOOR,
@@ -291,6 +292,21 @@ def test_wav2vec_equals_a_loop_and_its_perplexity_is_of_all_rows():
     ]
     split = objective.couple(torch.cat(parts))
     assert float(split.total.detach()) == pytest.approx(float(loss.total.detach()), rel=1e-4)
+
+
+@pytest.mark.parametrize("drawn", [0.0, 1 - 2.0**-24])
+def test_the_noise_of_the_quantiser_is_finite_whatever_is_drawn(drawn, monkeypatch):
+    model, real = _model("wav2vec").train(), keyed.uniform
+
+    def uniform(keys, name, *shape):
+        found = real(keys, name, *shape)
+        return found.masked_fill(found < 0.5, drawn) if name == "gumbel" else found
+
+    monkeypatch.setattr(keyed, "uniform", uniform)
+    loss = model(_rows())
+    loss.total.backward()
+    assert loss.total.isfinite()
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
 
 
 def test_convolutions_equal_torchs_on_a_normalised_wave():

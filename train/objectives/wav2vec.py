@@ -14,7 +14,6 @@ The share of entries used is the batch's, not a row's: the task is batch-coupled
 features are its sums. At 8 kHz a hop of 80 is 10 ms; every layer is masked behind the sound's end.
 """
 
-import math
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -89,7 +88,8 @@ class Wav2Vec(Objective):
         more = {
             "hidden": hidden,
             "negatives": negatives,
-            "noise": -(-(noise + 2.0**-25).log()).log(),
+            # In float32 the largest of 2^24 numbers would be rounded to 1, its noise without end.
+            "noise": -(-(noise.double() + 2.0**-25).log()).log().float(),
             "counted": hidden & (count > 1)[:, None] & (rows.targets >= 0),
         }
         return Batch(inputs=samples, targets=rows.targets, rows=rows, more=more)
@@ -182,9 +182,11 @@ class Wav2Vec(Objective):
         """Return the perplexity of a group's entries and the features' standard deviation."""
         return {name: float(value) for name, value in self.told.items()}
 
-    def chance(self) -> float:
-        """Return ln(1 + K): every candidate equally likely."""
-        return math.log(1 + self.knob["negatives"])
+    def chance(self) -> None:
+        """Return None: penalties are added to what guessing costs, at most ln(1 + K) nats.
+
+        The metrics tell apart what is learnt: `contrastive`, and `accuracy` against `luck`.
+        """
 
 
 OBJECTIVE = Wav2Vec
