@@ -110,7 +110,9 @@ def main() -> int:
     bench = ROOT / ".bench"
     written = page(rows, command, time.perf_counter() - begin)
     (bench / "objectives.md").write_text(written + "\n", encoding="utf-8")
-    (bench / "objectives.json").write_text(json.dumps([asdict(row) for row in rows], indent=1))
+    content = [asdict(row) for row in rows]
+    plain = json.dumps(content, indent=1, default=lambda value: value.item())  # numpy's scalars
+    (bench / "objectives.json").write_text(plain)
     print(shown(rows))
     bad = failed(rows)
     print(f"\n{len(bad)} rows missed what they promise; {bench / 'objectives.md'}")
