@@ -81,18 +81,30 @@ class TrainConfig:
     )
     # Knobs of pretext tasks: None is the task's own default, which its file tells (`knobs`).
     mask_rate: float | None = _task("share of tokens, patches or frames", exclusiveMinimum=0)
-    mask_span: int | None = _task("mean length of what is hidden together", minimum=1)
-    fim_rate: float | None = _task("share of documents whose middle is moved to the end", minimum=0)
-    spm_rate: float | None = _task("share of those with the suffix first", minimum=0)
-    temperature: float | None = _task("by which similarities are divided", exclusiveMinimum=0)
+    mask_span: int | None = _task(
+        "mean length of what is hidden together", minimum=1, maximum=1 << 20
+    )
+    fim_rate: float | None = _task(
+        "share of documents whose middle is moved to the end", minimum=0, maximum=1
+    )
+    spm_rate: float | None = _task("share of those with the suffix first", minimum=0, maximum=1)
+    temperature: float | None = _task(
+        "by which similarities are divided", minimum=1e-4, maximum=1e4
+    )
     teacher_momentum: float | None = _task("of the teacher's moving average", minimum=0, maximum=1)
-    queue_size: int | None = _task("keys kept from earlier steps", minimum=0)
-    negatives: int | None = _task("wrong answers beside the right one", minimum=1)
-    steps_ahead: int | None = _task("frames that are looked ahead", minimum=1)
-    jitter: int | None = _task("pixels by which patches are moved at random", minimum=0)
-    dropout: float | None = _task("share of what branches add that is left out", minimum=0)
-    codes: int | None = _task("entries of a codebook, or prototypes", minimum=2)
-    projection: int | None = _task("channels of the space where views are compared", minimum=2)
+    queue_size: int | None = _task("keys kept from earlier steps", minimum=1, maximum=1 << 24)
+    negatives: int | None = _task("wrong answers beside the right one", minimum=1, maximum=1 << 16)
+    steps_ahead: int | None = _task("frames that are looked ahead", minimum=1, maximum=1 << 16)
+    jitter: int | None = _task(
+        "pixels by which patches are moved at random", minimum=0, maximum=1 << 12
+    )
+    dropout: float | None = _task(
+        "share of what branches add that is left out", minimum=0, exclusiveMaximum=1
+    )
+    codes: int | None = _task("entries of a codebook, or prototypes", minimum=2, maximum=1 << 20)
+    projection: int | None = _task(
+        "channels of the space where views are compared", minimum=2, maximum=1 << 16
+    )
     segment: int | None = _task("tokens of a passage, about", minimum=1)
     variant: str | None = _task("which form of the task; its file names them")
     views: str | None = _task("views: digits, photos or none (default: by the channels)")
@@ -322,9 +334,9 @@ def parts_of(objective: str) -> dict[str, float]:
                 else f"train.objective is {objective!r}; give a name, or a mix such as "
                 "'masked_token + 20 * sentence_order'"
             )
-        if star and not (_WEIGHT.fullmatch(weight) and 0 < float(weight) < math.inf):
+        if star and not (_WEIGHT.fullmatch(weight) and 1e-9 <= float(weight) <= 1e9):
             raise InputError(
-                f"train.objective: the weight of {name} is {weight!r}; give a number above 0"
+                f"train.objective: the weight of {name} is {weight!r}; give 1e-9 to 1e9"
             )
         if name in found:
             raise InputError(f"train.objective names {name} twice; give it one weight")

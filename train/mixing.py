@@ -196,6 +196,7 @@ def mixed(objective: str) -> type[Mixed]:
             "__doc__": f"The mix {objective}.",
             "weights": weights,
             "kinds": kinds,
+            "least_rows": max(kind.least_rows for kind in kinds.values()),
             "needs": pa.schema(list(columns.values())),
             "batch_coupled": bool(several),
             "causal": all(kind.causal for kind in kinds.values()),

@@ -111,7 +111,8 @@ def load_run(
     media = _media(raw, file)
     why = ""
     if columns is None:
-        columns, why = _needed(config.objective, media)
+        batch_rows = config.rows_per_step(max(1, raw["row_tokens"]))
+        columns, why = _needed(config.objective, media, batch_rows)
     least = 1 if media else 2
     if raw["row_tokens"] < least:
         raise InputError(
@@ -181,16 +182,24 @@ def _media(raw: Mapping[str, Any], file: Path) -> dict[str, Any]:
 _HOLDS = {"tokens": "text", "pixels": "images", "samples": "sounds", "caption": "captions"}
 
 
-def _needed(objective: str, media: Mapping[str, Any]) -> tuple[tuple[str, ...], str]:
+def _needed(
+    objective: str, media: Mapping[str, Any], batch_rows: int
+) -> tuple[tuple[str, ...], str]:
     """Return the columns that shards must have for a task, and what to say where one is missing.
 
     Raises:
-        InputError: it is no task for a corpus of this kind.
+        InputError: it is no task for a corpus of this kind, or for steps of so few rows.
     """
     from train.media import columns_of
     from train.objectives import find  # torch
 
-    columns, there = find(objective).needs.names, columns_of(media)
+    task = find(objective)
+    columns, there = task.needs.names, columns_of(media)
+    if batch_rows < task.least_rows:
+        raise InputError(
+            f"{objective} compares the rows of a step with one another, and train.batch_rows is "
+            f"{batch_rows}; give {task.least_rows} or more, the more the better"
+        )
     for name in columns:
         if name in _HOLDS and name not in there:
             kind = {None: "text", "image": "images", "audio": "sounds", "pair": "pairs"}

@@ -1,6 +1,7 @@
 """What the tasks that compare views of an image share: two views, a projector, teachers, health."""
 
 import copy
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -63,6 +64,8 @@ def effective_rank(features: Tensor) -> float:
     >>> round(effective_rank(torch.eye(4)), 3)  # centred: one dimension is lost
     3.0
     """
+    if not features.isfinite().all():  # the run has diverged, which is told elsewhere
+        return math.nan
     centred = (features - features.mean(0)).double()
     values = torch.linalg.eigvalsh(centred.T @ centred).clamp(min=0).sqrt()
     shares = values / values.sum().clamp(min=1e-12)

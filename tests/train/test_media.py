@@ -164,6 +164,7 @@ def test_media_that_make_no_sense_are_refused(media, message):
         ),
         (lambda run: run["config"].update(objective="simclr + next_token"), "needs text"),
         (lambda run: run["media"].update(kind="audio"), "has sample_rate None"),
+        (lambda run: run["config"].update(batch_rows=1), "train.batch_rows is 1; give 2 or more"),
     ],
 )
 def test_a_run_of_images_that_does_not_fit_is_refused_in_a_line(edit, message, tmp_path):
@@ -194,6 +195,7 @@ def test_a_task_of_images_is_no_task_for_text(make_run):
         ("masked_token * 2", "give a name, or a mix"),
         ("__import__('os') * masked_token", "the weight of masked_token"),
         ("1e999 * masked_token", "the weight of masked_token"),
+        ("1e300 * simclr + rotation", "the weight of simclr is '1e300'; give 1e-9 to 1e9"),
     ],
 )
 def test_an_objective_that_is_none_is_refused(objective, message):

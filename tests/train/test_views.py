@@ -335,3 +335,7 @@ def test_a_bad_step_leaves_queue_and_centre_as_they_were():
         model.objective.couple(features * math.nan)
         model.after_step(1, 9)
         assert torch.equal(getattr(model.objective, kept), before)
+
+
+def test_features_that_are_not_finite_have_no_rank():
+    assert math.isnan(effective_rank(torch.full((4, 3), math.inf)))

@@ -134,6 +134,7 @@ class Objective(nn.Module):
         causal: whether a token sees only what comes before it.
         unit: what the loss is measured in.
         knobs: settings of `train.config` that mean something to it, with its own defaults.
+        least_rows: of a step, below which there is nothing to compare.
         floors: name in `health()` -> a value below which the features have collapsed.
     """
 
@@ -142,6 +143,7 @@ class Objective(nn.Module):
     causal: ClassVar[bool] = False
     unit: ClassVar[str] = "nats"
     knobs: ClassVar[Mapping[str, Any]] = {}
+    least_rows: ClassVar[int] = 1
     floors: ClassVar[Mapping[str, float]] = {}
 
     def __init__(self, spec: Any) -> None:

@@ -54,6 +54,7 @@ class Clip(Objective):
     needs: ClassVar[pa.Schema] = pa.schema([("caption", pa.large_list(pa.uint16()))])
     batch_coupled: ClassVar[bool] = True
     knobs: ClassVar[Mapping[str, Any]] = {"variant": "clip", "projection": 128}
+    least_rows: ClassVar[int] = 2
     floors: ClassVar[Mapping[str, float]] = {"feature_std": 0.05, "effective_rank": 1.5}
 
     def __init__(self, spec: Any) -> None:

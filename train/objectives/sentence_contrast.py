@@ -67,6 +67,7 @@ class SentenceContrast(Objective):
         "temperature": 0.05,
         "dropout": 0.1,
     }
+    least_rows: ClassVar[int] = 2
     floors: ClassVar[Mapping[str, float]] = {"feature_std": 0.02, "effective_rank": 1.5}
 
     def __init__(self, spec: Any) -> None:

@@ -43,6 +43,7 @@ class SimCLR(ViewTask):
         spec: a `train.model.ModelSpec`.
     """
 
+    least_rows: ClassVar[int] = 2
     knobs: ClassVar[Mapping[str, Any]] = {"temperature": 0.2, "projection": 64, "views": None}
 
     def __init__(self, spec: Any) -> None:

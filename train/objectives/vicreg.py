@@ -44,6 +44,7 @@ class VICReg(ViewTask):
     """
 
     unit: ClassVar[str] = "VICReg"
+    least_rows: ClassVar[int] = 2
     knobs: ClassVar[Mapping[str, Any]] = {"projection": 256, "views": None}
 
     def __init__(self, spec: Any) -> None:
